@@ -1,0 +1,74 @@
+"""The errors a user can cause, each with its HTTP status.
+
+    RegrowError
+    ├── NotFound          404  no such thing, or not yours
+    ├── Conflict          409  not in this state
+    ├── TooLarge          413  over a configured limit
+    ├── Invalid           422  the request says something that cannot be
+    │   ├── BadArchive         the zip as such
+    │   ├── BadImage           one image
+    │   └── BadLabels          one label file
+    └── NotConfigured     500  the operator's settings cannot work
+
+`slug` is the last part of the problem's stable `type`; `detail` is written for the person who reads it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong: `where` names the file, line or field, `what` says what is wrong there."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+class RegrowError(Exception):
+    """Base of all errors that are somebody's doing and not a defect of ours."""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "error"
+    title: ClassVar[str] = "Error"
+
+    def __init__(self, detail: str, faults: Iterable[Fault] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = tuple(faults)
+
+
+class NotFound(RegrowError):
+    status, slug, title = 404, "not-found", "Not found"
+
+
+class Conflict(RegrowError):
+    status, slug, title = 409, "conflict", "Not possible in this state"
+
+
+class TooLarge(RegrowError):
+    status, slug, title = 413, "too-large", "Over a limit"
+
+
+class Invalid(RegrowError):
+    status, slug, title = 422, "invalid", "Invalid request"
+
+
+class BadArchive(Invalid):
+    slug, title = "bad-archive", "The archive cannot be used"
+
+
+class BadImage(Invalid):
+    slug, title = "bad-image", "An image cannot be used"
+
+
+class BadLabels(Invalid):
+    slug, title = "bad-labels", "A label file cannot be used"
+
+
+class NotConfigured(RegrowError):
+    slug, title = "not-configured", "The service is not set up for this"

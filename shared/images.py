@@ -1,0 +1,227 @@
+"""Images from strangers: opened safely, put on the model's canvas and back at their own size, depth and mode.
+
+An open image is in one of five modes: L and RGB, the same with alpha (LA, RGBA), and I;16 (16-bit grey). Alpha is
+never shown to the model: it is put back, unchanged, on what comes out.
+"""
+
+import math
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from shared.errors import BadImage, Invalid
+
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+MAX_PIXELS = 89_478_485
+"""Pillow's own limit, about 9,400 pixels square: a quarter of a gigabyte as RGB."""
+
+_COLOURS = {"L": 1, "LA": 1, "I;16": 1, "RGB": 3, "RGBA": 3}
+_WRITERS: dict[str, tuple[frozenset[str], dict[str, Any]]] = {
+    "JPEG": (frozenset({"L", "RGB"}), {"quality": 95, "subsampling": 0}),
+    "PNG": (frozenset(_COLOURS), {}),
+    "BMP": (frozenset({"L", "RGB"}), {}),
+    "TIFF": (frozenset(_COLOURS), {"compression": "tiff_deflate"}),
+    "WEBP": (frozenset({"L", "LA", "RGB", "RGBA"}), {"lossless": True, "exact": True}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a picture lies on its canvas, in pixels: the inner rectangle is `height` x `width` at (`top`, `left`)."""
+
+    canvas_height: int
+    canvas_width: int
+    top: int
+    left: int
+    height: int
+    width: int
+    source_height: int
+    source_width: int
+
+    @property
+    def downscale(self) -> float:
+        """Long side of the source over that of the inner rectangle: above 1 the canvas shows less than the source."""
+        return max(self.source_height, self.source_width) / max(self.height, self.width)
+
+
+def place(width: int, height: int, long_side: int, multiple: int) -> Placement:
+    """Scale a `width` x `height` picture to `long_side`, aspect kept, on a canvas of multiples of `multiple`.
+
+    The picture is centred: padding is split between both sides, so none of the picture has a wide black band
+    for a neighbour where half of one would do.
+    """
+    if min(width, height, long_side, multiple) < 1:
+        raise ValueError(f"sizes are at least 1, not {width} x {height} at {long_side} in multiples of {multiple}")
+    scale = long_side / max(width, height)
+    inner_width, inner_height = (max(1, round(side * scale)) for side in (width, height))
+    canvas_width, canvas_height = (math.ceil(side / multiple) * multiple for side in (inner_width, inner_height))
+    return Placement(
+        canvas_height=canvas_height,
+        canvas_width=canvas_width,
+        top=(canvas_height - inner_height) // 2,
+        left=(canvas_width - inner_width) // 2,
+        height=inner_height,
+        width=inner_width,
+        source_height=height,
+        source_width=width,
+    )
+
+
+def open_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an untrusted image completely and turn it upright (EXIF), as viewers and detectors see it.
+
+    Kept: L, LA, RGB, RGBA and I;16. Converted: bilevel to L; palette to RGB, or RGBA where it has transparency; a
+    transparent colour to an alpha channel; other colour spaces to RGB; big-endian 16 bit to I;16, and 32-bit
+    integers too if they fit. Pillow itself reads colour of 16 bits a channel as 8. `format` is one of FORMATS.
+
+    Raises BadImage, whose detail begins with `name`, for anything else: an unknown format, more than `max_pixels`
+    (decided from the header, before decoding, and never more than Pillow's own limit), a cut or damaged file, several
+    pictures in one file, floating-point pixels.
+    """
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadImage(f"{name}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # given hostile bytes, a parser raises whatever it likes
+        raise BadImage(f"{name}: not a readable JPEG, PNG, BMP, TIFF or WebP image") from error
+    limit = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
+    if image.width * image.height > limit:
+        raise BadImage(f"{name}: {image.width} x {image.height} pixels; the limit is {limit:,}")
+    # Phones add a preview to a JPEG and call it MPO; every JPEG reader sees the first picture only, and so do we.
+    image_format = "JPEG" if image.format == "MPO" else image.format
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise BadImage(f"{name}: holds several pictures (an animation or pages); save the one you mean as a file")
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # as above
+        raise BadImage(f"{name}: damaged or cut off ({error})") from error
+    result = _in_known_mode(upright, name)
+    result.format = image_format
+    return result
+
+
+def _in_known_mode(image: Image.Image, name: str) -> Image.Image:
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise BadImage(f"{name}: 32-bit values from {values.min()} to {values.max()}; save it as 8 or 16 bit")
+        return Image.fromarray(values.astype("<u2"))
+    if image.mode == "F":
+        raise BadImage(f"{name}: floating-point pixels; save it as 8 or 16 bit")
+    if image.mode == "1":
+        image = image.convert("L")
+    grey = image.mode in {"L", "LA", "La"}
+    if image.has_transparency_data:
+        return image.convert("LA" if grey else "RGBA")
+    return image.convert("L" if grey else "RGB")
+
+
+def window(maximum: int) -> int:
+    """The smallest 2^k - 1 that is at least `maximum`: `white` for 16-bit images, of which many hold 10 or 12 bits."""
+    return (1 << max(1, maximum.bit_length())) - 1
+
+
+def to_canvas(image: Image.Image, placement: Placement, white: int = 255) -> NDArray[np.float32]:
+    """The image as float32 (3, canvas_height, canvas_width) in [-1, 1]: black is -1, `white` is +1, padding is black.
+
+    Resized in floating point with antialiasing, clamped; grey is repeated on the three channels.
+    """
+    if image.size != (placement.source_width, placement.source_height):
+        raise ValueError(f"the placement is for {placement.source_width} x {placement.source_height}, not {image.size}")
+    p = placement
+    canvas = np.full((3, p.canvas_height, p.canvas_width), -1, dtype=np.float32)
+    planes = _resize(_colours(image), p.width, p.height)
+    canvas[:, p.top : p.top + p.height, p.left : p.left + p.width] = np.clip(planes * (2 / white) - 1, -1, 1)
+    return canvas
+
+
+def from_canvas(x: NDArray[np.float32], placement: Placement, like: Image.Image, white: int = 255) -> Image.Image:
+    """The picture on canvas `x` (3, canvas_height, canvas_width) in [-1, 1], at the size and in the mode of `like`.
+
+    The inverse of `to_canvas`: resized with antialiasing, clamped to [0, `white`], rounded. Grey is the mean of the
+    channels; alpha is that of `like`.
+    """
+    p = placement
+    planes = x[:, p.top : p.top + p.height, p.left : p.left + p.width].astype(np.float32)
+    if _COLOURS[like.mode] == 1:
+        planes = planes.mean(axis=0, keepdims=True)
+    values = np.rint(np.clip((_resize(planes, *like.size) + 1) * (white / 2), 0, white))
+    pixels = np.array(like)
+    pixels.reshape(like.height, like.width, -1)[:, :, : len(values)] = np.moveaxis(values, 0, 2)
+    return Image.fromarray(pixels)
+
+
+def _colours(image: Image.Image) -> NDArray[np.float32]:
+    """(1 or 3, H, W) without alpha, in grey levels."""
+    pixels = np.asarray(image).reshape(image.height, image.width, -1)[:, :, : _COLOURS[image.mode]]
+    return np.moveaxis(pixels, 2, 0).astype(np.float32)
+
+
+def _resize(planes: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    resized = [
+        np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC))
+        for plane in np.ascontiguousarray(planes)
+    ]
+    return np.stack(resized)
+
+
+def paste_boxes(
+    result: Image.Image, original: Image.Image, boxes: NDArray[np.float64], feather: float = 0
+) -> Image.Image:
+    """`result` with the pixels of `boxes` (n, 4: x0, y0, x1, y1 as shares) copied from `original` as integers.
+
+    Boxes are rounded outwards. Over `feather` pixels around them, and never inside, the original fades linearly into
+    the result, whose share reaches one at `feather` + 1. Both images have one size and mode, any of the five.
+    """
+    if (result.size, result.mode) != (original.size, original.mode):
+        raise ValueError(f"a {original.mode} {original.size} cannot be pasted into a {result.mode} {result.size}")
+    weight = np.zeros((original.height, original.width))
+    columns, rows = np.arange(original.width), np.arange(original.height)
+    for x0, y0, x1, y1 in boxes:
+        dx = _distance(columns, *_pixels(x0, x1, original.width))
+        dy = _distance(rows, *_pixels(y0, y1, original.height))
+        near_x, near_y = (np.flatnonzero(d < feather + 1) for d in (dx, dy))
+        part = np.ix_(near_y, near_x)
+        fade = 1 - np.hypot(dy[near_y][:, None], dx[near_x]) / (feather + 1)
+        weight[part] = np.maximum(weight[part], fade)
+    pixels, source = np.array(result), np.asarray(original)
+    touched = weight > 0
+    w = weight[touched].reshape(-1, *[1] * (pixels.ndim - 2))
+    pixels[touched] = np.rint(w * source[touched] + (1 - w) * pixels[touched])
+    return Image.fromarray(pixels)
+
+
+def _pixels(start: float, end: float, size: int) -> tuple[int, int]:
+    """First pixel and the one after the last, rounded outwards; a millionth of a pixel is a rounding error."""
+    first = min(max(math.floor(start * size + 1e-6), 0), size - 1)
+    return first, min(max(math.ceil(end * size - 1e-6), first + 1), size)
+
+
+def _distance(places: NDArray[np.int_], first: int, end: int) -> NDArray[np.int_]:
+    """How many pixels each place lies outside first..end - 1, 0 within."""
+    return np.maximum(np.maximum(first - places, places - (end - 1)), 0)
+
+
+def encode(image: Image.Image, image_format: str) -> bytes:
+    """The image as a file of one of FORMATS, pixels only: no EXIF, XMP, colour profile or text; deterministic.
+
+    JPEG has quality 95 and full chroma; the rest is lossless. WebP has no grey: it reads back as RGB.
+    Raises Invalid where the format cannot hold the image's mode (16 bit or alpha in a JPEG).
+    """
+    modes, options = _WRITERS[image_format]
+    if image.mode not in modes:
+        raise Invalid(f"{image_format} cannot hold an image of mode {image.mode}; choose PNG")
+    # Pillow writes what it finds in `info`: a copy of the pixels alone has nothing to write.
+    bare = Image.frombytes(image.mode, image.size, image.tobytes())
+    out = BytesIO()
+    bare.save(out, format=image_format, **options)
+    return out.getvalue()
