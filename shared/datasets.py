@@ -1,0 +1,155 @@
+"""The life of a dataset: `checking` until a worker has read it, then `ready` or `rejected`, and so it stays."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import insert
+from sqlalchemy.orm import Session
+
+from shared import leases
+from shared.errors import Conflict, Fault, Invalid, NotFound
+from shared.leases import Claim
+from shared.models import Dataset, Image
+from shared.states import DatasetState
+
+_MAX_PROBLEMS = 200
+_CHUNK = 1000
+_TODO = Dataset.state == DatasetState.CHECKING
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """A checked image, as it becomes a row; `boxes` are [class index, x0, y0, x1, y1] in shares of the image."""
+
+    path: str
+    split: str
+    sha256: str
+    format: str
+    mode: str
+    width: int
+    height: int
+    size: int
+    boxes: list[list[float]]
+    label_path: str | None
+    label: bytes | None
+    label_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What was found in an upload."""
+
+    format: str
+    layout: str
+    header: bytes | None
+    classes: Sequence[str]
+    splits: Sequence[str]
+    warnings: Sequence[str]
+    white: int
+    images: Sequence[NewImage]
+
+
+def create(session: Session, owner: str, dataset_id: str, name: str, size: int) -> Dataset:
+    """Write the row of an upload of `size` bytes, which lies in storage already: a worker may take it at once."""
+    dataset = Dataset(id=dataset_id, owner=owner, name=name, upload_size=size)
+    session.add(dataset)
+    session.flush()
+    return dataset
+
+
+def get(session: Session, owner: str, dataset_id: str) -> Dataset:
+    """The dataset, if it is the owner's.
+
+    Raises:
+        NotFound: it is not there, or not theirs.
+    """
+    dataset = session.get(Dataset, dataset_id)
+    if dataset is None or dataset.owner != owner:
+        raise NotFound(f"There is no dataset {dataset_id!r}.")
+    return dataset
+
+
+def get_ready(session: Session, owner: str, dataset_id: str) -> Dataset:
+    """The same, if jobs may be made of it.
+
+    Raises:
+        Conflict: it is still being checked.
+        Invalid: it was rejected.
+    """
+    dataset = get(session, owner, dataset_id)
+    if dataset.state == DatasetState.CHECKING:
+        raise Conflict(f"Dataset {dataset_id} is still being checked. Ask again when its state is `ready`.")
+    if dataset.state == DatasetState.REJECTED:
+        raise Invalid(f"Dataset {dataset_id} was rejected; GET /v1/datasets/{dataset_id} lists why.")
+    return dataset
+
+
+def get_image(session: Session, owner: str, dataset_id: str, image_id: int) -> Image:
+    """An image of the owner's dataset.
+
+    Raises:
+        NotFound: the dataset is not theirs, or has no such image.
+    """
+    get(session, owner, dataset_id)
+    image = session.get(Image, image_id)
+    if image is None or image.dataset_id != dataset_id:
+        raise NotFound(f"Dataset {dataset_id} has no image {image_id}.")
+    return image
+
+
+def claim(session: Session, lease: float) -> Claim | None:
+    """Take the oldest dataset that waits to be checked."""
+    return leases.claim(session, Dataset, _TODO, lease)
+
+
+def accept(session: Session, claim: Claim, contents: Contents) -> bool:
+    """The dataset is `ready`; False if the claim was lost meanwhile, and then nothing is written."""
+    if not leases.settle(
+        session,
+        Dataset,
+        claim,
+        state=DatasetState.READY,
+        format=contents.format,
+        layout=contents.layout,
+        header=contents.header,
+        classes=list(contents.classes),
+        splits=list(contents.splits),
+        warnings=list(contents.warnings),
+        white=contents.white,
+        counts=_counts(contents),
+    ):
+        return False
+    for start in range(0, len(contents.images), _CHUNK):
+        chunk = contents.images[start : start + _CHUNK]
+        session.execute(insert(Image), [asdict(image) | {"dataset_id": claim.id} for image in chunk])
+    return True
+
+
+def reject(session: Session, claim: Claim, detail: str, faults: Iterable[Fault]) -> bool:
+    """The dataset cannot be used: `detail` says so in a sentence, `faults` name each place."""
+    problems = [{"where": f.where, "what": f.what} for f in faults] or [{"where": "", "what": detail}]
+    left_out = len(problems) - _MAX_PROBLEMS
+    if left_out > 0:
+        problems = [*problems[:_MAX_PROBLEMS], {"where": "", "what": f"and {left_out} more"}]
+    return leases.settle(session, Dataset, claim, state=DatasetState.REJECTED, problems=problems)
+
+
+def waiting(session: Session) -> bool:
+    """Whether a dataset waits to be checked and nobody does."""
+    return leases.waiting(session, Dataset, _TODO)
+
+
+def sweep(session: Session) -> int:
+    """Give up on datasets that end their workers; returns how many."""
+    problems = [{"where": "", "what": leases.GIVEN_UP}]
+    return leases.give_up(session, Dataset, _TODO, state=DatasetState.REJECTED, problems=problems)
+
+
+def _counts(contents: Contents) -> dict[str, object]:
+    images = dict.fromkeys(contents.splits, 0)
+    boxes = {name: dict.fromkeys(contents.splits, 0) for name in contents.classes}
+    for image in contents.images:
+        images[image.split] += 1
+        for index, *_ in image.boxes:
+            boxes[contents.classes[int(index)]][image.split] += 1
+    return {"images": images, "boxes": boxes, "unlabelled": sum(not image.boxes for image in contents.images)}

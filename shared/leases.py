@@ -1,0 +1,88 @@
+"""One rule for all leased work: who holds the token before `lease_until`, by the database's clock, holds the work.
+
+Datasets to check and archives to build are leased one by one, by the functions here; items in batches, by `jobs`.
+"""
+
+import secrets
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import ColumnElement, CursorResult, Integer, Update, or_, select, update
+from sqlalchemy import cast as cast_sql
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from shared.db import now
+from shared.models import Archive, Dataset, Item
+
+MAX_LAPSES = 10
+GIVEN_UP = f"{MAX_LAPSES} workers vanished while they worked on it; it is not tried again"
+
+Leasable = type[Dataset] | type[Item] | type[Archive]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A row that is ours for now: its id, and the token that proves it."""
+
+    id: str
+    token: str
+
+
+def new_token() -> str:
+    return secrets.token_hex(8)
+
+
+def free(model: Leasable) -> ColumnElement[bool]:
+    """True for work nobody holds."""
+    return or_(model.lease_until.is_(None), model.lease_until < now())
+
+
+def claim(session: Session, model: type[Dataset | Archive], todo: ColumnElement[bool], seconds: float) -> Claim | None:
+    """Take the oldest row for which `todo` holds and which nobody holds."""
+    key, token = _key(model), new_token()
+    oldest = select(key).where(todo, free(model)).order_by(model.created_at).limit(1).with_for_update(skip_locked=True)
+    # A token that is still there belongs to a worker that vanished.
+    lapses = model.lapses + cast_sql(model.token.is_not(None), Integer)
+    taken = session.scalar(
+        update(model)
+        .where(key.in_(oldest))
+        .values(token=token, lease_until=now() + seconds, lapses=lapses)
+        .returning(key)
+        .execution_options(synchronize_session=False)
+    )
+    return Claim(taken, token) if taken else None
+
+
+def renew(session: Session, model: Leasable, token: str, seconds: float) -> bool:
+    """Hold on to everything under `token` for another `seconds`; False if nothing is left under it.
+
+    A lease that ran out but was not swept can be renewed: nobody else has the work.
+    """
+    return changed(session, update(model).where(model.token == token).values(lease_until=now() + seconds)) > 0
+
+
+def settle(session: Session, model: type[Dataset | Archive], claim: Claim, **values: Any) -> bool:
+    """Write `values` and let go; False, and nothing written, if the claim was lost meanwhile."""
+    mine = (_key(model) == claim.id) & (model.token == claim.token)
+    return changed(session, update(model).where(mine).values(token=None, lease_until=None, **values)) == 1
+
+
+def waiting(session: Session, model: type[Dataset | Archive], todo: ColumnElement[bool]) -> bool:
+    """Whether there is a row for which `todo` holds and which nobody holds."""
+    return session.scalar(select(_key(model)).where(todo, free(model)).limit(1)) is not None
+
+
+def give_up(session: Session, model: type[Dataset | Archive], todo: ColumnElement[bool], **values: Any) -> int:
+    """Write `values` to rows that ended `MAX_LAPSES` workers; returns how many."""
+    worn = update(model).where(todo, model.lapses >= MAX_LAPSES, free(model))
+    return changed(session, worn.values(token=None, lease_until=None, **values))
+
+
+def changed(session: Session, statement: Update) -> int:
+    """Run a conditional UPDATE; returns the number of rows it changed."""
+    result = session.execute(statement.execution_options(synchronize_session=False))
+    return cast("CursorResult[Any]", result).rowcount
+
+
+def _key(model: type[Dataset | Archive]) -> InstrumentedAttribute[str]:
+    return model.id if issubclass(model, Dataset) else model.job_id

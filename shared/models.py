@@ -1,0 +1,198 @@
+"""The rows. Times are seconds since 1970 by the database's clock (`db.now`), sizes are bytes, shares are 0..1."""
+
+import uuid
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, Integer, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy import Enum as SqlEnum
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from shared.db import Base, now
+from shared.states import ArchiveState, DatasetState, ItemState
+
+BigId = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def _state(enum: type[Any]) -> SqlEnum:
+    # Kept as its value in a plain column: a new state needs no change of a database type.
+    return SqlEnum(
+        enum, native_enum=False, length=32, create_constraint=False, values_callable=lambda e: [m.value for m in e]
+    )
+
+
+class Leased:
+    """Work that one worker at a time holds, by a token, until `lease_until`."""
+
+    token: Mapped[str | None] = mapped_column(String(32))
+    lease_until: Mapped[float | None] = mapped_column(Double)
+    lapses: Mapped[int] = mapped_column(default=0, server_default="0")
+
+
+class Dataset(Leased, Base):
+    """An uploaded dataset. While `checking`, `token` belongs to the worker that reads it."""
+
+    __tablename__ = "dataset"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=_new_id)
+    owner: Mapped[str] = mapped_column(String(64), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    state: Mapped[DatasetState] = mapped_column(_state(DatasetState), default=DatasetState.CHECKING)
+    created_at: Mapped[float] = mapped_column(Double, default=now())
+    upload_size: Mapped[int] = mapped_column(BigInteger, default=0)
+    format: Mapped[str] = mapped_column(String(20), default="")
+    layout: Mapped[str] = mapped_column(String(1024), default="")
+    """The folder of a split's images, `{split}` standing for the split's name."""
+    header: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    """The file that described the set, as it came."""
+    classes: Mapped[list[str]] = mapped_column(JSON, default=list)
+    splits: Mapped[list[str]] = mapped_column(JSON, default=list)
+    counts: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    problems: Mapped[list[dict[str, str]]] = mapped_column(JSON, default=list)
+    warnings: Mapped[list[str]] = mapped_column(JSON, default=list)
+    white: Mapped[int] = mapped_column(default=255)
+    """The grey value shown as white: 255, or for 16-bit images the smallest 2**k - 1 that holds them all."""
+
+    images: Mapped[list["Image"]] = relationship(back_populates="dataset", passive_deletes=True)
+
+
+class Image(Base):
+    """One image of a dataset, with its labels as they came."""
+
+    __tablename__ = "image"
+    __table_args__ = (UniqueConstraint("dataset_id", "path"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"), index=True)
+    path: Mapped[str] = mapped_column(String(1024))
+    split: Mapped[str] = mapped_column(String(100))
+    sha256: Mapped[str] = mapped_column(String(64))
+    format: Mapped[str] = mapped_column(String(10))
+    mode: Mapped[str] = mapped_column(String(10))
+    width: Mapped[int]
+    height: Mapped[int]
+    size: Mapped[int] = mapped_column(BigInteger)
+    boxes: Mapped[list[list[float]]] = mapped_column(JSON, default=list)
+    """[class index, x0, y0, x1, y1], the last four in shares of the image."""
+    label_path: Mapped[str | None] = mapped_column(String(1024))
+    label: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    label_sha256: Mapped[str] = mapped_column(String(64))
+
+    dataset: Mapped[Dataset] = relationship(back_populates="images")
+
+
+class Prior(Base):
+    """An installed prior, written by whoever can see its folder: the API cannot."""
+
+    __tablename__ = "prior"
+
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    native_size: Mapped[int]
+    multiple: Mapped[int]
+    size: Mapped[int] = mapped_column(BigInteger)
+    card: Mapped[str] = mapped_column(default="")
+
+
+class Job(Base):
+    """A request to expand a dataset. It has no state: that is computed from its items."""
+
+    __tablename__ = "job"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=_new_id)
+    owner: Mapped[str] = mapped_column(String(64), index=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    resolved: Mapped[dict[str, Any]] = mapped_column(JSON)
+    warnings: Mapped[list[str]] = mapped_column(JSON, default=list)
+    priority: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[float] = mapped_column(Double, default=now())
+    claimed_at: Mapped[float | None] = mapped_column(Double)
+    """When a worker last took items of it: whose turn it is."""
+    finished_at: Mapped[float | None] = mapped_column(Double, index=True)
+    paused_at: Mapped[float | None] = mapped_column(Double)
+    cancelled_at: Mapped[float | None] = mapped_column(Double)
+
+    dataset: Mapped[Dataset] = relationship()
+    archive: Mapped["Archive | None"] = relationship(back_populates="job")
+
+
+class Item(Leased, Base):
+    """One image to be made: a variant of a source image."""
+
+    __tablename__ = "item"
+    __table_args__ = (
+        UniqueConstraint("job_id", "image_id", "variant"),
+        # The only rows a claim looks at, however many are done.
+        Index(
+            "ix_item_live",
+            "job_id",
+            "state",
+            "lapses",
+            "id",
+            postgresql_where=text("state IN ('pending', 'running')"),
+            sqlite_where=text("state IN ('pending', 'running')"),
+        ),
+        # Only what is claimed: a renewal finds its batch by it, the sweep what lapsed.
+        Index(
+            "ix_item_token",
+            "token",
+            postgresql_where=text("token IS NOT NULL"),
+            sqlite_where=text("token IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
+    image_id: Mapped[int] = mapped_column(ForeignKey("image.id"), index=True)
+    variant: Mapped[int]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    work_key: Mapped[str] = mapped_column(String(64), index=True)
+    state: Mapped[ItemState] = mapped_column(_state(ItemState), default=ItemState.PENDING)
+    worker: Mapped[str | None] = mapped_column(String(200))
+    step: Mapped[int] = mapped_column(default=0, server_default="0")
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    error: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    started_at: Mapped[float | None] = mapped_column(Double)
+    settled_at: Mapped[float | None] = mapped_column(Double)
+    seconds: Mapped[float | None] = mapped_column(Double)
+    result_key: Mapped[str | None] = mapped_column(String(200))
+    result_sha256: Mapped[str | None] = mapped_column(String(64))
+    measures: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    made_by: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Device, batch, dtype, threads and versions: what the bytes may depend on beside the work key."""
+
+    job: Mapped[Job] = relationship()
+    image: Mapped[Image] = relationship()
+
+
+class Archive(Leased, Base):
+    """The zip of a finished job. While `building`, `token` belongs to the worker that writes it."""
+
+    __tablename__ = "archive"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True)
+    state: Mapped[ArchiveState] = mapped_column(_state(ArchiveState), default=ArchiveState.BUILDING)
+    created_at: Mapped[float] = mapped_column(Double, default=now())
+    key: Mapped[str | None] = mapped_column(String(200))
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    size: Mapped[int | None] = mapped_column(BigInteger)
+    error: Mapped[str | None]
+
+    job: Mapped[Job] = relationship(back_populates="archive")
+
+
+class Worker(Base):
+    """A worker process that gave a sign of life at `seen_at`."""
+
+    __tablename__ = "worker"
+
+    id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    queues: Mapped[str] = mapped_column(String(100))
+    """With commas between their names."""
+    device: Mapped[str] = mapped_column(String(100))
+    seen_at: Mapped[float] = mapped_column(Double)

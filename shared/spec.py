@@ -1,0 +1,161 @@
+"""What a user asks for (`ExpansionSpec`), and the same with every number filled in (`ResolvedSpec`).
+
+A job stores its resolved spec, so that what a preset's name meant on the day is never in doubt.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ENGINE_VERSION = "1"
+"""Raised whenever the same resolved spec and seed would give other pixels."""
+
+MAX_SEED = 2**63 - 1
+
+
+class Strict(BaseModel):
+    """A frozen value in which an unknown field is an error and no number may be NaN or infinite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Preset(Strict):
+    """The sampler's numbers; `version` is raised when they change."""
+
+    version: int
+    steps: int
+    gamma: float
+    omega: float
+    eta: float = 0.0
+
+
+PRESETS: dict[str, Preset] = {
+    "exact": Preset(version=1, steps=1000, gamma=0.2, omega=1.0),
+    "balanced": Preset(version=1, steps=100, gamma=0.5, omega=2.5),
+}
+"""`exact` has the paper's numbers. With fewer steps the pull of each must grow: docs/method.md has the measurements."""
+
+
+class GaussianDistance(Strict):
+    """Keep the labelled boxes, and of the rest the more the nearer it lies to a box."""
+
+    kind: Literal["gaussian_distance"] = "gaussian_distance"
+    mu: float = Field(0.0, ge=-2, le=2, description="Mean of the random threshold, in shares of the largest distance.")
+    sigma: float = Field(
+        0.32,
+        gt=0,
+        le=10,
+        description="Its spread: a pixel at distance d (0 at a box, 1 farthest) is kept with chance Phi((mu-d)/sigma).",
+    )
+    margin: float = Field(
+        0.04, ge=0, le=0.5, description="Kept rim around each box, in shares of the image's long side."
+    )
+
+
+class Inpaint(Strict):
+    """Hide pixels and regrow them."""
+
+    kind: Literal["inpaint"] = "inpaint"
+    mask: GaussianDistance = Field(GaussianDistance(), description="Which pixels are kept.")
+
+
+class Sampler(Strict):
+    """How the sampler runs: a preset, and what of it is to differ."""
+
+    preset: Literal["exact", "balanced"] = Field("balanced", description="Named numbers; see the fields below.")
+    steps: int | None = Field(None, ge=1, le=1000, description="Sampler steps an image; time grows with them.")
+    gamma: float | None = Field(None, ge=0, le=100, description="Weight of the gluing term.")
+    omega: float | None = Field(None, ge=0, le=100, description="Weight of the measurement term.")
+    eta: float | None = Field(None, ge=0, le=1, description="Fresh noise in each step: 0 is DDIM, 1 is DDPM.")
+
+
+class Canvas(Strict):
+    """The picture the model works on."""
+
+    long_side: int | None = Field(
+        None, ge=32, le=2048, description="Long side in pixels; left out: the prior's native size."
+    )
+
+
+class Output(Strict):
+    """What the archive holds."""
+
+    include_originals: bool = Field(True, description="Also put the uploaded images and labels of all splits into it.")
+    image_format: Literal["same", "png", "jpeg"] = Field(
+        "same", description="File format of the new images. PNG keeps labelled pixels exactly, JPEG nearly."
+    )
+
+
+class ExpansionSpec(Strict):
+    """A request to expand a dataset."""
+
+    dataset_id: str = Field(description="The dataset, which must be `ready`.", min_length=1, max_length=64)
+    name: str = Field("", max_length=200, description="A name for people.")
+    variants: int = Field(2, ge=1, le=100, description="New images for each source image.")
+    splits: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
+        ("train",), min_length=1, description="Splits to expand. Others are never touched."
+    )
+    max_images: int | None = Field(None, ge=1, description="Expand at most this many source images.")
+    prior: str = Field("builtin", min_length=1, max_length=100, description="Name of an installed prior.")
+    operator: Inpaint = Field(Inpaint(), description="What is hidden from the model.")
+    sampler: Sampler = Field(Sampler(), description="How the sampler runs.")
+    canvas: Canvas = Field(Canvas(), description="The picture the model works on.")
+    blend: Literal["boxes", "none"] = Field(
+        "boxes", description="`boxes`: labelled pixels are copied from the original; `none`: the model's own stay."
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Fixes every mask and every noise of the job.")
+    output: Output = Field(Output(), description="What the archive holds.")
+    priority: int = Field(0, ge=-100, le=100, description="Higher goes first.")
+
+
+class ResolvedSpec(Strict):
+    """Every number that decides an item's pixels, and nothing else."""
+
+    engine: str
+    prior: str
+    prior_sha256: str
+    operator: Inpaint
+    preset: str
+    steps: int
+    gamma: float
+    omega: float
+    eta: float
+    long_side: int
+    multiple: int
+    blend: Literal["boxes", "none"]
+    image_format: Literal["same", "png", "jpeg"]
+
+
+def resolve(spec: ExpansionSpec, *, prior_sha256: str, native_size: int, multiple: int) -> ResolvedSpec:
+    """Fill in what the spec left to the preset and to the prior."""
+    preset = PRESETS[spec.sampler.preset]
+    chosen = {k: v for k, v in spec.sampler.model_dump(exclude={"preset"}).items() if v is not None}
+    numbers = preset.model_dump(exclude={"version"}) | chosen
+    return ResolvedSpec(
+        engine=ENGINE_VERSION,
+        prior=spec.prior,
+        prior_sha256=prior_sha256,
+        operator=spec.operator,
+        preset=f"{spec.sampler.preset}@{preset.version}",
+        long_side=spec.canvas.long_side or native_size,
+        multiple=multiple,
+        blend=spec.blend,
+        image_format=spec.output.image_format,
+        **numbers,
+    )
+
+
+def item_seed(job_seed: int, source_sha256: str, variant: int) -> int:
+    """The seed (0 .. 2**63 - 1) of one variant of one image: it depends on no order and no database id."""
+    return int.from_bytes(_digest([job_seed, source_sha256, variant])[:8], "big") >> 1
+
+
+def work_key(resolved: ResolvedSpec, *, source_sha256: str, label_sha256: str, variant: int, seed: int) -> str:
+    """Two items with the same key have the same pixels and labels (up to the device's rounding)."""
+    return _digest([resolved.model_dump(mode="json"), source_sha256, label_sha256, variant, seed]).hex()
+
+
+def _digest(value: list[Any]) -> bytes:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).digest()

@@ -1,0 +1,104 @@
+"""Stored bytes: originals, new images, archives. A local folder now; the functions are those a bucket needs.
+
+Keys are made of ids and hashes, never of a user's file names.
+"""
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+
+def source_key(sha256: str) -> str:
+    """Where an original lies: by its content, so that the same file is stored once."""
+    return f"sources/sha256/{sha256[:2]}/{sha256}"
+
+
+def upload_key(dataset_id: str) -> str:
+    return f"uploads/{dataset_id}.zip"
+
+
+def result_key(job_id: str, item_id: int, token: str, extension: str) -> str:
+    """Where a new image lies. The claim's token is part of it: a worker that lost its claim overwrites nothing."""
+    return f"jobs/{job_id}/items/{item_id}-{token}.{extension}"
+
+
+def archive_key(job_id: str, token: str) -> str:
+    return f"archives/{job_id}-{token}.zip"
+
+
+class Folder:
+    """Storage in a local folder (mode 0700). A key that exists is whole: writes go to a temporary file first."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def write(self, key: str, data: bytes) -> None:
+        """Store `data` under `key`, atomically and durably, replacing what was there."""
+        with self.writing(key) as file:
+            file.write(data)
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[BinaryIO]:
+        """A file that becomes `key` when the block ends, and is thrown away if it raises."""
+        path = self.path(key)
+        self._make_root()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+    def read(self, key: str) -> bytes:
+        return self.path(key).read_bytes()
+
+    def open(self, key: str) -> BinaryIO:
+        return self.path(key).open("rb")
+
+    def exists(self, key: str) -> bool:
+        return self.path(key).is_file()
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; nothing happens if it is not there."""
+        self.path(key).unlink(missing_ok=True)
+
+    def free_bytes(self) -> int:
+        """Free space, in bytes."""
+        self._make_root()
+        return shutil.disk_usage(self.root).free
+
+    def path(self, key: str) -> Path:
+        """The file behind `key`."""
+        parts = PurePosixPath(key).parts
+        if not parts or ".." in parts or PurePosixPath(key).is_absolute():
+            raise ValueError(f"not a storage key: {key!r}")
+        return self.root.joinpath(*parts)
+
+    def _make_root(self) -> None:
+        # Nobody else may enter it, so what lies below needs no care of its own.
+        self.root.parent.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(exist_ok=True, mode=0o700)
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this a rename may be lost with the power.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

