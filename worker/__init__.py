@@ -1,0 +1,1 @@
+"""The GPU side: the sampling algorithm, the priors it runs on, and the tasks around them."""

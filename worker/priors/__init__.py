@@ -1,0 +1,1 @@
+"""Where a latent prior comes from: folders of weights on this machine, never the network."""

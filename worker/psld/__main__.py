@@ -1,0 +1,150 @@
+"""Regrow one image, with no service at all.
+
+python -m worker.psld hand.png --keep 0.2,0.2,0.6,0.6 --seed 3 -o new.png
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from shared import images, masks
+from shared.errors import RegrowError
+from shared.spec import MAX_SEED, PRESETS, GaussianDistance
+from worker.priors.diffusers import BUILTIN, BadPrior, load
+from worker.psld.operators import Inpaint
+from worker.psld.prior import LatentPrior
+from worker.psld.sampler import Guidance, NumericalFault, sample
+from worker.psld.schedule import walk
+
+MASK = GaussianDistance()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0 when the image is written, 1 when sampling failed. Exits with 2 for bad arguments."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    try:
+        guidance = _guidance(args.preset, args.steps)
+        original = images.open_image(args.image.read_bytes(), str(args.image))
+        images.encode(original, _format(args.output))  # a format that cannot hold it is refused now, not hours later
+        prior = load(args.prior, args.device)
+        walk(prior.alpha_bar, guidance.steps)  # refuses more steps than the prior has
+    except (OSError, RegrowError, BadPrior, ValueError) as error:
+        parser.error(str(error))
+    try:
+        result = regrow(original, np.array(args.keep), args.seed, guidance, prior)
+    except NumericalFault as error:
+        sys.stderr.write(f"\n{parser.prog}: {error}\n")
+        return 1
+    args.output.write_bytes(images.encode(result, _format(args.output)))
+    return 0
+
+
+def regrow(
+    original: Image.Image, boxes: NDArray[np.float64], seed: int, guidance: Guidance, prior: LatentPrior
+) -> Image.Image:
+    """Return ``original`` with all but ``boxes`` (n, 4: x0, y0, x1, y1 as shares) sampled anew.
+
+    ``seed`` fixes the mask and the noise. The original fades out over the margin of the mask, whose pixels are kept.
+    """
+    white = images.window(int(np.asarray(original).max())) if original.mode == "I;16" else 255
+    placement = images.place(original.width, original.height, prior.native_size, prior.multiple)
+    keep = masks.gaussian_distance(
+        masks.labelled_area(boxes, placement, MASK.margin),
+        masks.inside_area(placement),
+        np.random.default_rng(seed),
+        mu=MASK.mu,
+        sigma=MASK.sigma,
+    )
+    operator = Inpaint(torch.from_numpy(keep)[None, None].to(prior.device))
+    y = operator.forward(torch.from_numpy(images.to_canvas(original, placement, white))[None].to(prior.device))
+    x = sample(prior, operator, y, [torch.Generator().manual_seed(seed)], guidance, on_step=_show)
+    result = images.from_canvas(x[0].cpu().numpy(), placement, original, white)
+    return images.paste_boxes(result, original, boxes, feather=MASK.margin * max(original.size))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m worker.psld", description="Regrow what surrounds boxes in an image."
+    )
+    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument(
+        "--keep",
+        type=_box,
+        action="append",
+        required=True,
+        metavar="X,Y,W,H",
+        help="a box to keep: left, top, width, height as shares of the image; may be repeated",
+    )
+    parser.add_argument("--seed", type=_seed, required=True, metavar="N", help="fixes the mask and the noise")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="balanced", help="(default: %(default)s)")
+    parser.add_argument("--steps", type=int, metavar="N", help="sampler steps, instead of the preset's")
+    parser.add_argument("--prior", type=Path, default=BUILTIN, metavar="FOLDER", help="(default: the built-in one)")
+    parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
+    parser.add_argument("--threads", type=_threads, metavar="N", help="processor threads (default: torch's choice)")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="its suffix is the format")
+    return parser
+
+
+def _guidance(preset_name: str, steps: int | None) -> Guidance:
+    preset = PRESETS[preset_name]
+    return Guidance(preset.steps if steps is None else steps, preset.gamma, preset.omega, preset.eta)
+
+
+def _format(path: Path) -> str:
+    image_format = Image.registered_extensions().get(path.suffix.lower(), "")
+    if image_format not in images.FORMATS:
+        raise ValueError(f"{path}: the suffix must be that of one of {', '.join(images.FORMATS)}")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{path}: there is no such folder")
+    return image_format
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    """x, y, w, h as x0, y0, x1, y1."""
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: must be four numbers, as in 0.2,0.2,0.6,0.6") from error
+    x1, y1 = x + w, y + h
+    if not (0 <= x < x1 <= 1 + 1e-9 and 0 <= y < y1 <= 1 + 1e-9):
+        raise argparse.ArgumentTypeError(f"{text}: must lie inside the image, as shares of it between 0 and 1")
+    return x, y, min(x1, 1.0), min(y1, 1.0)
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed <= MAX_SEED:
+        raise argparse.ArgumentTypeError(f"{text}: must be between 0 and {MAX_SEED}")
+    return seed
+
+
+def _threads(text: str) -> int:
+    threads = int(text)
+    if threads < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return threads
+
+
+def _device(text: str) -> torch.device:
+    try:
+        return torch.empty(0, device=text).device
+    except (AssertionError, RuntimeError) as error:  # torch raises either where it was built without that device
+        raise argparse.ArgumentTypeError(f"{text}: {str(error).splitlines()[0]}") from error
+
+
+def _show(done: int, steps: int) -> None:
+    sys.stderr.write(f"\rstep {done} of {steps}" + ("\n" if done == steps else ""))
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
