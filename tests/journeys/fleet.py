@@ -1,0 +1,55 @@
+"""Worker processes as they run in earnest: Celery's parent, its spawned child, the sweep."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Fleet:
+    """Starts processes against one database, broker and folder, and ends them."""
+
+    def __init__(self, data: Path, database_url: str, broker_url: str) -> None:
+        self.data = data
+        self.env = os.environ | {
+            "REGROW_DATA": str(data),
+            "REGROW_DATABASE_URL": database_url,
+            "REGROW_BROKER_URL": broker_url,
+            "REGROW_THREADS": "1",
+            "REGROW_LEASE_SECONDS": "4",
+            "REGROW_RENEW_SECONDS": "1",
+            "REGROW_SWEEP_SECONDS": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def worker(self, queue: str, name: str) -> subprocess.Popen[bytes]:
+        celery = ["-m", "celery", "-A", "worker.main", "worker", "-Q", queue, "--concurrency", "1"]
+        return self._start([*celery, "-n", f"{name}@%h", "--without-gossip", "--without-mingle"], name)
+
+    def sweep(self) -> subprocess.Popen[bytes]:
+        return self._start(["-m", "worker.sweep"], "sweep")
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGKILL to a process and all it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.running.remove(process)
+
+    def end(self) -> None:
+        for process in list(self.running):
+            self.kill(process)
+
+    def _start(self, arguments: list[str], name: str) -> subprocess.Popen[bytes]:
+        with (self.data / f"{name}.log").open("ab") as log:
+            # A session of its own, so that it can be killed with its children, as when a machine dies.
+            process = subprocess.Popen(
+                [sys.executable, *arguments], env=self.env, stdout=log, stderr=log, cwd=ROOT, start_new_session=True
+            )
+        self.running.append(process)
+        return process

@@ -1,0 +1,107 @@
+"""A worker's bench in a folder of its own: real database, real storage, the real built-in prior."""
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from migrations import upgrade
+from samples.phantoms import write_dataset
+from shared import jobs, priors
+from shared.db import Sessions, make_sessions
+from shared.models import Dataset, Job
+from shared.settings import Settings
+from shared.spec import ExpansionSpec
+from shared.storage import Folder, upload_key
+from worker.expand import Studio
+from worker.ingest import check_next
+from worker.priors.cache import PriorCache
+from worker.priors.diffusers import BUILTIN, load
+
+CACHE = PriorCache(load, capacity=1)
+FAST = {"sampler": {"steps": 3}, "canvas": {"long_side": 64}}
+"""Enough to go through every line; what the pictures look like is another test's concern."""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data=tmp_path, threads=1, _env_file=None)
+
+
+@pytest.fixture
+def local(settings: Settings) -> Sessions:
+    made = make_sessions(settings.database)
+    upgrade(made.engine)
+    return made
+
+
+@pytest.fixture
+def studio(settings: Settings, local: Sessions, storage: Folder) -> Studio:
+    torch.set_num_threads(1)
+    with local.write() as session:
+        builtin = priors.register(session, "builtin", BUILTIN)
+    return Studio(
+        settings=settings,
+        sessions=local,
+        storage=storage,
+        name="test",
+        device=torch.device("cpu"),
+        priors=CACHE,
+        prior_folders={"builtin": (BUILTIN, builtin.sha256)},
+        made_by={"device": "cpu"},
+        stop=lambda: False,
+    )
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zip of four small phantoms, three of them for training."""
+    path = tmp_path_factory.mktemp("phantoms") / "phantoms.zip"
+    write_dataset(path, images=4, seed=1, size=(90, 110))
+    return path
+
+
+@pytest.fixture
+def ingest(settings: Settings, local: Sessions, storage: Folder) -> Callable[[Path], Dataset]:
+    """Uploads an archive, has it checked, and returns its row."""
+
+    def run(archive: Path) -> Dataset:
+        with local.write() as session:
+            dataset = Dataset(owner="local", name=archive.stem)
+            session.add(dataset)
+            session.flush()
+            storage.write(upload_key(dataset.id), archive.read_bytes())
+        assert check_next(settings, local, storage)
+        with local.read() as session:
+            return session.get_one(Dataset, dataset.id)
+
+    return run
+
+
+@pytest.fixture
+def make_job(studio: Studio, ingest: Callable[[Path], Dataset], phantoms: Path) -> Callable[..., Job]:
+    def make(archive: Path = phantoms, **spec: object) -> Job:
+        dataset = ingest(archive)
+        with studio.sessions.write() as session:
+            wanted = ExpansionSpec.model_validate({"dataset_id": dataset.id, **FAST, **spec})
+            return jobs.create(session, "local", wanted, priors.find(session, "builtin"), 1000)
+
+    return make
+
+
+@pytest.fixture
+def repack(tmp_path: Path, phantoms: Path) -> Callable[..., Path]:
+    """The phantoms with some members replaced (bytes) or left out (None), or added."""
+
+    def run(changes: dict[str, bytes | None]) -> Path:
+        path = tmp_path / "repacked.zip"
+        with zipfile.ZipFile(phantoms) as old, zipfile.ZipFile(path, "w") as new:
+            members = {name: old.read(name) for name in old.namelist()} | changes
+            for name, data in members.items():
+                if data is not None:
+                    new.writestr(name, data)
+        return path
+
+    return run

@@ -1,0 +1,251 @@
+"""Claimed items become images: the same bytes whatever happened in between, and one item's fault stays its own."""
+
+import dataclasses
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Picture
+from sqlalchemy import select
+
+from shared import jobs, plan
+from shared.models import Item, Job
+from shared.spec import ResolvedSpec
+from shared.states import ItemState
+from shared.storage import source_key
+from worker.expand import Studio, expand_next
+from worker.psld.prior import LatentPrior
+
+MakeJob = Callable[..., Job]
+Repack = Callable[[dict[str, bytes | None]], Path]
+
+
+def run(studio: Studio) -> None:
+    while expand_next(studio, wake=lambda: None):
+        pass
+
+
+def items(studio: Studio) -> list[Item]:
+    with studio.sessions.read() as session:
+        rows = session.scalars(select(Item).order_by(Item.id)).all()
+        for row in rows:
+            _ = row.image.path
+        return list(rows)
+
+
+def hashes(studio: Studio) -> dict[tuple[str, int], str | None]:
+    return {(item.image.path, item.variant): item.result_sha256 for item in items(studio)}
+
+
+class Prior:
+    """The built-in prior with one method of it replaced."""
+
+    def __init__(self, prior: LatentPrior, **replaced: Any) -> None:
+        self._prior, self._replaced = prior, replaced
+
+    def __getattr__(self, name: str) -> Any:
+        return self._replaced.get(name) or getattr(self._prior, name)
+
+
+class Priors:
+    def __init__(self, prior: Any) -> None:
+        self._prior = prior
+
+    def get(self, *_: object) -> Any:
+        return self._prior
+
+
+def with_prior(studio: Studio, **replaced: Any) -> Studio:
+    folder, _ = studio.prior_folders["builtin"]
+    prior = Prior(studio.priors.get(folder, "cpu"), **replaced)
+    return dataclasses.replace(studio, priors=Priors(prior))
+
+
+def test_every_item_ends_done_with_an_image_of_its_sources_size_and_mode(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=2)
+    run(studio)
+    made = items(studio)
+    assert [item.state for item in made] == [ItemState.DONE] * 6
+    for item in made:
+        picture = Picture.open(io.BytesIO(studio.storage.read(item.result_key or "")))
+        assert (picture.size, picture.mode) == ((item.image.width, item.image.height), item.image.mode)
+        assert item.measures is not None
+        assert 0.2 < item.measures["hidden_share"] < 0.95
+    assert len(set(hashes(studio).values())) == 6
+
+
+def test_labelled_pixels_of_a_png_are_the_originals(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=1, output={"image_format": "png"})
+    run(studio)
+    for item in items(studio):
+        new = np.asarray(Picture.open(io.BytesIO(studio.storage.read(item.result_key or ""))))
+        old = np.asarray(Picture.open(io.BytesIO(studio.storage.read(source_key(item.image.sha256)))))
+        assert not np.array_equal(new, old)
+        for x0, y0, x1, y1 in plan.corners(item.image.boxes):
+            height, width = old.shape[:2]
+            box = np.s_[int(y0 * height) : int(np.ceil(y1 * height)), int(x0 * width) : int(np.ceil(x1 * width))]
+            assert np.array_equal(new[box], old[box])
+
+
+def test_the_same_request_gives_the_same_bytes_in_any_order(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=2)
+    run(studio)
+    first = hashes(studio)
+    with studio.sessions.write() as session:
+        for item in session.scalars(select(Item)):
+            item.state = ItemState.PENDING
+        # Backwards: the last item is claimed first.
+        session.flush()
+        ids = [item.id for item in items(studio)]
+        for item in session.scalars(select(Item)):
+            item.id = 1000 - ids.index(item.id)
+    run(studio)
+    assert hashes(studio) == first
+
+
+def test_a_batch_stopped_between_steps_goes_back_and_ends_with_the_same_bytes(
+    studio: Studio, make_job: MakeJob
+) -> None:
+    make_job(variants=1, max_images=1)
+    run(studio)
+    undisturbed = hashes(studio)
+    make_job(variants=1, max_images=1)
+    asked = iter([False, True])
+    assert expand_next(dataclasses.replace(studio, stop=lambda: next(asked)), wake=lambda: None) == 1
+    stopped = items(studio)[-1]
+    assert (stopped.state, stopped.attempts, stopped.lapses) == (ItemState.PENDING, 0, 0)
+    run(studio)
+    assert items(studio)[-1].result_sha256 == next(iter(undisturbed.values()))
+
+
+def test_others_are_woken_before_sampling_if_more_waits(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=2, max_images=1)
+    seen: list[list[ItemState]] = []
+    expand_next(studio, wake=lambda: seen.append([item.state for item in items(studio)]))
+    assert seen == [[ItemState.RUNNING, ItemState.PENDING]]
+    expand_next(studio, wake=lambda: seen.append([]))
+    assert len(seen) == 1
+
+
+def test_a_missing_original_fails_its_item_only(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=1)
+    gone = items(studio)[0]
+    studio.storage.delete(source_key(gone.image.sha256))
+    run(studio)
+    states = {item.id: (item.state, item.attempts) for item in items(studio)}
+    assert states.pop(gone.id) == (ItemState.FAILED, 3)
+    assert set(states.values()) == {(ItemState.DONE, 0)}
+    assert (items(studio)[0].error or {})["type"] == "original_missing"
+
+
+def test_a_sampler_that_gives_nan_fails_the_item_naming_step_and_preset(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=1, max_images=1)
+    run(with_prior(studio, eps=lambda z, t: z * float("nan")))
+    (item,) = items(studio)
+    assert item.state == ItemState.FAILED
+    assert item.error is not None
+    assert item.error["type"] == "numerical_fault"
+    assert "step 1" in item.error["detail"]
+    assert "balanced@1" in item.error["detail"]
+
+
+def test_in_a_batch_only_the_item_at_fault_fails(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=1)
+    run(studio)
+    alone = hashes(studio)
+    make_job(variants=1)
+    folder, _ = studio.prior_folders["builtin"]
+    real = studio.priors.get(folder, "cpu")
+    culprit = items(studio)[-1]
+
+    def eps(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        start = torch.randn(z.shape[1:], generator=torch.Generator().manual_seed(culprit.seed))
+        if any(torch.equal(row, start) for row in z.detach()):
+            raise RuntimeError("this one")
+        return real.eps(z, t)
+
+    # A batch of three, as on a GPU; the arithmetic still runs on the CPU.
+    batched = dataclasses.replace(with_prior(studio, eps=eps), settings=studio.settings.model_copy(update={"batch": 3}))
+    with studio.sessions.write() as session:
+        batch = jobs.claim(session, "test", 3, 30)
+    assert len(batch) == 3
+    from worker.expand import _fate, _paint, _sketch
+
+    sketches = []
+    for work in batch:
+        with _fate(batched, work):
+            sketches.append(_sketch(batched, work))
+    _paint(batched, sketches, lambda _done, _steps: None)
+    *others, failed = items(studio)[3:]
+    assert [item.state for item in others] == [ItemState.DONE] * 2
+    assert (failed.state, failed.attempts) == (ItemState.PENDING, 1)
+    assert {item.result_sha256 for item in others} <= set(alone.values())
+
+
+def test_an_item_of_another_prior_is_refused_and_not_made_with_this_one(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=1, max_images=1)
+    folder, _ = studio.prior_folders["builtin"]
+    run(dataclasses.replace(studio, prior_folders={"builtin": (folder, "0" * 64)}))
+    (item,) = items(studio)
+    assert item.state == ItemState.FAILED
+    assert (item.error or {})["type"] == "changed"
+
+
+def test_a_result_that_comes_after_the_lease_was_lost_leaves_no_file(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=1, max_images=1)
+
+    def steal() -> bool:
+        with studio.sessions.write() as session:
+            jobs.hand_back(session, session.scalars(select(Item.token)).one() or "")
+        return False
+
+    assert expand_next(dataclasses.replace(studio, stop=steal), wake=lambda: None) == 1
+    (item,) = items(studio)
+    assert item.state == ItemState.PENDING
+    assert not list(studio.storage.root.glob("jobs/**/*.png"))
+
+
+def test_the_worker_hides_what_the_plan_says(studio: Studio, make_job: MakeJob) -> None:
+    """With the whole picture as its measurement the model can at best copy; hidden pixels come out different."""
+    job = make_job(variants=1, max_images=1, blend="none", output={"image_format": "png"}, sampler={"steps": 40})
+    run(studio)
+    (item,) = items(studio)
+    keep, placement = plan.keep_mask(
+        ResolvedSpec.model_validate(job.resolved), item.image.boxes, item.image.width, item.image.height, item.seed
+    )
+    assert item.measures is not None
+    assert item.measures["psnr_kept"] > item.measures["psnr_hidden"] + 2
+    inside = keep[placement.top :][: placement.height, placement.left :][:, : placement.width]
+    assert item.measures["hidden_share"] == pytest.approx(1 - inside.mean(), abs=1e-3)
+
+
+def test_a_damaged_original_fails_its_item_at_once(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=1, max_images=1)
+    (item,) = items(studio)
+    studio.storage.write(source_key(item.image.sha256), b"not an image any more")
+    run(studio)
+    (item,) = items(studio)
+    assert (item.state, (item.error or {})["type"]) == (ItemState.FAILED, "bad-image")
+
+
+def test_real_x_rays_come_out_at_their_own_size(
+    studio: Studio, make_job: MakeJob, fracatlas: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "real.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for image in sorted((fracatlas / "images" / "valid").iterdir())[:2]:
+            archive.write(image, f"images/train/{image.name}")
+            label = f"{image.stem}.txt"
+            archive.write(fracatlas / "labels" / "valid" / label, f"labels/train/{label}")
+    make_job(path, variants=1)
+    run(studio)
+    made = items(studio)
+    assert [item.state for item in made] == [ItemState.DONE] * 2
+    for item in made:
+        picture = Picture.open(io.BytesIO(studio.storage.read(item.result_key or "")))
+        assert picture.size == (item.image.width, item.image.height)

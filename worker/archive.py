@@ -1,0 +1,208 @@
+"""A finished job becomes one zip that trains as it is."""
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, contains_eager, joinedload, undefer
+
+from shared import archives, leases
+from shared.db import Sessions
+from shared.formats import yolo
+from shared.models import Archive, Dataset, Image, Item, Job
+from shared.settings import Settings
+from shared.spec import ExpansionSpec
+from shared.states import ItemState
+from shared.storage import Folder, archive_key, source_key
+from worker.renewal import Renewal
+
+log = logging.getLogger(__name__)
+
+# Zip files carry times; a fixed one makes equal contents equal bytes.
+_TIME = (1980, 1, 1, 0, 0, 0)
+
+README = """\
+This data set was expanded by Regrow.
+
+Images whose name ends in _rg1, _rg2, ... are variants: what is labelled was kept, and most of the rest was hidden and
+painted anew by a diffusion model. Their labels are byte copies of their source's.
+
+- data.yaml            trains as it is: originals and variants
+- data.originals.yaml  the same without the variants, for a baseline (only if the originals are in this archive)
+- groups.csv           which source each image comes from. Variants of one source must stay in one fold: split first,
+                       then expand the train part only
+- manifest.jsonl       one line for each variant: its source, seed, settings, measures and hashes
+
+Variants contain unaltered pixels of the originals, are derived from them and are NOT anonymous. Treat them with the
+same care as the originals. Everything was computed offline; nothing was sent anywhere.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An image in the zip, and its label file if it has one."""
+
+    image: str
+    label: str | None
+    key: str
+    label_bytes: bytes | None
+    source: str
+    manifest: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What goes into a zip; `train` are the paths of the original train images."""
+
+    classes: tuple[str, ...]
+    layout: str
+    header: bytes | None
+    splits: tuple[str, ...]
+    train: tuple[str, ...]
+    originals: tuple[Entry, ...]
+    variants: tuple[Entry, ...]
+
+
+@dataclass
+class _Paths:
+    """Names in the zip, each given out once."""
+
+    taken: set[str] = field(default_factory=set)
+
+    def variant(self, source: str, variant: int, extension: str) -> tuple[str, str]:
+        """Image and label path of a variant; a name that is taken (by an upload that was expanded before, or by a
+        namesake of another type) gets a letter more."""
+        for more in ("", *"abcdefghijklmnopqrstuvwxyz"):
+            image, label = yolo.variant_paths(source, f"_rg{variant}{more}", extension)
+            if image not in self.taken and label not in self.taken:
+                self.taken |= {image, label}
+                return image, label
+        raise ValueError(f"no free name for variant {variant} of {source}")
+
+
+def build_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
+    """Build the oldest archive that waits; False if none does."""
+    with sessions.write() as session:
+        claim = archives.claim(session, settings.lease_seconds)
+    if claim is None:
+        return False
+
+    def renew() -> bool:
+        with sessions.write() as session:
+            return leases.renew(session, Archive, claim.token, settings.lease_seconds)
+
+    key = archive_key(claim.id, claim.token)
+    with sessions.read() as session:
+        contents = collect(session, claim.id)
+    with Renewal(renew, settings.renew_seconds):
+        try:
+            with storage.writing(key) as file:
+                write(contents, storage, file)
+        except FileNotFoundError as error:
+            log.exception("archive of job %s", claim.id)
+            with sessions.write() as session:
+                archives.fail(session, claim, f"a stored file is gone: {error.filename}")
+            return True
+        with storage.path(key).open("rb") as written:
+            digest, size = hashlib.file_digest(written, "sha256").hexdigest(), written.seek(0, io.SEEK_END)
+    with sessions.write() as session:
+        settled = archives.settle(session, claim, key=key, sha256=digest, size=size)
+    if not settled:
+        storage.delete(key)
+    return True
+
+
+def collect(session: Session, job_id: str) -> Contents:
+    """All that a job's zip holds, free of the database."""
+    job = session.get_one(Job, job_id, options=[joinedload(Job.dataset).undefer(Dataset.header)])
+    spec = ExpansionSpec.model_validate(job.spec)
+    dataset = job.dataset
+    images = session.scalars(
+        select(Image).where(Image.dataset_id == dataset.id).order_by(Image.path).options(undefer(Image.label))
+    ).all()
+    items = session.scalars(
+        select(Item)
+        .join(Item.image)
+        .where(Item.job_id == job_id, Item.state == ItemState.DONE)
+        .order_by(Image.path, Item.variant)
+        .options(contains_eager(Item.image).undefer(Image.label))
+    ).all()
+    originals = images if spec.output.include_originals else []
+    paths = _Paths({image.path for image in images} | {image.label_path for image in images if image.label_path})
+    return Contents(
+        classes=tuple(dataset.classes),
+        layout=dataset.layout,
+        header=dataset.header,
+        splits=tuple(dataset.splits if originals else spec.splits),
+        train=tuple(image.path for image in images if yolo.role(image.split) == "train"),
+        originals=tuple(
+            Entry(image.path, image.label_path, source_key(image.sha256), image.label, image.path, None)
+            for image in originals
+        ),
+        variants=tuple(_variant(item, job, paths) for item in items),
+    )
+
+
+def write(contents: Contents, storage: Folder, file: BinaryIO) -> None:
+    """Write the zip: uncompressed, since images are, and in a fixed order, so that equal contents are equal bytes."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        described = contents.classes, contents.layout, contents.splits, contents.header
+        _add(archive, "README.txt", README.encode())
+        _add(archive, "data.yaml", yolo.data_yaml(*described))
+        if contents.originals and contents.train:
+            _add(archive, "data.originals.yaml", yolo.originals_yaml(*described))
+            _add(archive, yolo.ORIGINALS_LIST, yolo.originals_list(contents.train))
+        entries = sorted([*contents.originals, *contents.variants], key=lambda entry: entry.image)
+        labels: set[str] = set()
+        for entry in entries:
+            _add(archive, entry.image, storage.read(entry.key))
+            # Two images of one stem share their label file, which is in the zip once.
+            if entry.label is not None and entry.label_bytes is not None and entry.label not in labels:
+                labels.add(entry.label)
+                _add(archive, entry.label, entry.label_bytes)
+        _add(archive, "groups.csv", _groups(entries))
+        rows = (json.dumps(entry.manifest, sort_keys=True) + "\n" for entry in contents.variants)
+        _add(archive, "manifest.jsonl", "".join(rows).encode())
+
+
+def _variant(item: Item, job: Job, paths: _Paths) -> Entry:
+    image = item.image
+    key = item.result_key or ""
+    path, label = paths.variant(image.path, item.variant, key.rpartition(".")[2])
+    manifest = {
+        "file": path,
+        "sha256": item.result_sha256,
+        "label": label if image.label is not None else None,
+        "label_sha256": image.label_sha256,
+        "source": image.path,
+        "source_sha256": image.sha256,
+        "variant": item.variant,
+        "seed": item.seed,
+        "work_key": item.work_key,
+        "settings": job.resolved,
+        "measures": item.measures,
+        "seconds": item.seconds,
+        "made_by": item.made_by,
+        "job": job.id,
+        "item": item.id,
+    }
+    return Entry(path, label if image.label is not None else None, key, image.label, image.path, manifest)
+
+
+def _groups(entries: Sequence[Entry]) -> bytes:
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(["file", "source", "group"])
+    rows.writerows([entry.image, entry.source, entry.source] for entry in entries)
+    return out.getvalue().encode()
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    archive.writestr(zipfile.ZipInfo(name, _TIME), data)

@@ -1,0 +1,166 @@
+"""The Celery application: `celery -A worker.main worker -Q gpu` (or `-Q cpu`). The workers' composition root.
+
+The parent of a pool imports no torch. Its child, started afresh ("spawn", since CUDA does not survive a fork), makes
+what the tasks need when it first needs it.
+"""
+
+import logging
+import os
+import platform
+import signal
+import socket
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from billiard import active_children
+from celery import Celery
+from celery.signals import celeryd_init, worker_process_init, worker_shutting_down
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared import workers
+from shared.db import Sessions, make_sessions
+from shared.errors import NotConfigured
+from shared.queue import Enqueue, Queue, make_app, make_enqueue
+from shared.settings import Settings
+from shared.storage import Folder
+
+if TYPE_CHECKING:
+    from worker.expand import Studio
+
+log = logging.getLogger(__name__)
+
+_QUEUES = "REGROW_WORKER_QUEUES"
+_stop = threading.Event()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every worker process has at hand."""
+
+    settings: Settings
+    sessions: Sessions
+    storage: Folder
+    enqueue: Enqueue
+    name: str
+
+
+def create_worker(settings: Settings) -> Celery:
+    """The application. Tasks carry nothing and give nothing back; a hint that is lost is sent again by the sweep."""
+    return make_app(
+        settings.broker_url.get_secret_value(),
+        include=["worker.main", "worker.tasks"],
+        worker_pool_start_method="spawn",
+        # A busy worker must not sit on the next hint, which another could act on.
+        worker_disable_prefetch=True,
+        # A gpu child loads torch before it reports for work.
+        worker_proc_alive_timeout=120.0,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    # `celery -A worker.main` asks for `app`; made here, so that importing this module does nothing.
+    if name == "app":
+        return create_worker(Settings())
+    raise AttributeError(name)
+
+
+@lru_cache
+def bench() -> Bench:
+    """This process's, from its environment."""
+    settings = Settings()
+    return Bench(
+        settings=settings,
+        sessions=make_sessions(settings.database),
+        storage=Folder(settings.storage),
+        enqueue=make_enqueue(make_app(settings.broker_url.get_secret_value())),
+        name=f"{socket.gethostname()}:{os.getpid()}",
+    )
+
+
+@lru_cache
+def studio() -> "Studio":
+    """A gpu worker's: loads torch, chooses the device (see worker.device for what it raises), registers the priors."""
+    import torch
+
+    from shared import priors
+    from shared.spec import ENGINE_VERSION
+    from worker import device
+    from worker.expand import Studio
+    from worker.priors.cache import PriorCache
+    from worker.priors.diffusers import BUILTIN, load
+
+    at = bench()
+    chosen, threads = device.choose(at.settings.device), device.threads(at.settings.threads)
+    torch.set_num_threads(threads)
+    with at.sessions.write() as session:
+        builtin = priors.register(session, "builtin", BUILTIN)
+    parent = os.getppid()
+    return Studio(
+        settings=at.settings,
+        sessions=at.sessions,
+        storage=at.storage,
+        name=at.name,
+        device=chosen,
+        priors=PriorCache(load, capacity=1),
+        prior_folders={"builtin": (BUILTIN, builtin.sha256)},
+        made_by={
+            "engine": ENGINE_VERSION,
+            "regrow": version("regrow"),
+            "torch": torch.__version__,
+            "diffusers": version("diffusers"),
+            "python": platform.python_version(),
+            "device": device.describe(chosen, threads),
+            "threads": threads,
+            "dtype": "float32",
+        },
+        # A spawned child outlives a parent that was killed, and would keep the GPU.
+        stop=lambda: _stop.is_set() or os.getppid() != parent,
+    )
+
+
+@celeryd_init.connect
+def _parent_starts(options: dict[str, Any], **_: Any) -> None:
+    # Its children are told by their environment what they are for.
+    os.environ[_QUEUES] = ",".join(options.get("queues") or list(Queue))
+
+
+@worker_process_init.connect
+def _child_starts(**_: Any) -> None:
+    # Celery has just reset this; its own reaction to SIGTERM would lose what the sampler holds.
+    signal.signal(signal.SIGTERM, _told_to_stop)
+    queues, device = os.environ[_QUEUES], "cpu"
+    if Queue.GPU in queues.split(","):
+        try:
+            # Here and not in a thread: torch's thread count belongs to the thread that sets it.
+            device = studio().made_by["device"]
+        except NotConfigured as error:
+            # Jobs wait, and readiness says that nobody works on them.
+            log.critical("this worker cannot work: %s", error.detail)
+            return
+    threading.Thread(target=_show_life, args=(queues, device), name="life", daemon=True).start()
+
+
+def _told_to_stop(_signal: int, _frame: FrameType | None) -> None:
+    _stop.set()
+
+
+@worker_shutting_down.connect
+def _parent_stops(**_: Any) -> None:
+    for child in active_children():
+        os.kill(child.pid, signal.SIGTERM)
+
+
+def _show_life(queues: str, device: str) -> None:
+    """Note every few seconds that this worker is there, until the process ends."""
+    at = bench()
+    while not _stop.is_set():
+        try:
+            with at.sessions.write() as session:
+                workers.seen(session, at.name, queues, device)
+        except SQLAlchemyError as error:
+            log.warning("no sign of life could be left: %s", error)
+        _stop.wait(workers.SEEN_EVERY)

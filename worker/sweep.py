@@ -1,0 +1,61 @@
+"""A small process of its own that frees what vanished workers held and sends forgotten hints again.
+
+`python -m worker.sweep` runs it; two at once do no harm.
+"""
+
+import logging
+import signal
+import threading
+from types import FrameType
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared import archives, datasets, jobs
+from shared.db import Sessions, make_sessions
+from shared.queue import Task, make_app, make_enqueue
+from shared.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def sweep(sessions: Sessions) -> set[Task]:
+    """Put right what is left behind, and return the tasks for which there is work that nobody does."""
+    with sessions.write() as session:
+        freed = jobs.sweep(session)
+        given_up = datasets.sweep(session) + archives.sweep(session)
+    with sessions.write() as session:
+        finished = jobs.conclude(session)
+    if freed or given_up or finished:
+        log.info("%d items freed, %d checks or archives given up, %d jobs finished", freed, given_up, len(finished))
+    with sessions.read() as session:
+        found = {
+            Task.EXPAND: jobs.waiting(session),
+            Task.INGEST: datasets.waiting(session),
+            Task.ARCHIVE: archives.waiting(session),
+        }
+    return {task for task, there_is in found.items() if there_is}
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = Settings()
+    sessions = make_sessions(settings.database)
+    enqueue = make_enqueue(make_app(settings.broker_url.get_secret_value()))
+    end = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        end.set()
+
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(kind, stop)
+    while not end.is_set():
+        try:
+            for task in sorted(sweep(sessions)):
+                enqueue(task)
+        except SQLAlchemyError as error:
+            log.warning("not now, again in %.0f s: %s", settings.sweep_seconds, error)
+        end.wait(settings.sweep_seconds)
+
+
+if __name__ == "__main__":
+    main()
