@@ -1,0 +1,57 @@
+"""What a route may ask for, as annotated types."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from shared.db import Sessions
+from shared.queue import Enqueue
+from shared.settings import Settings
+from shared.storage import Folder
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the API is made of; `create_app` is given them."""
+
+    settings: Settings
+    sessions: Sessions
+    storage: Folder
+    enqueue: Enqueue
+    ping: Callable[[], None]
+    """Asks the broker for a sign of life; raises `shared.queue.BrokerAway`."""
+
+
+# `async`, because FastAPI sends each plain function to a thread of its own.
+async def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+PartsDep = Annotated[Parts, Depends(_parts)]
+
+
+async def _sessions(parts: PartsDep) -> Sessions:
+    return parts.sessions
+
+
+async def _storage(parts: PartsDep) -> Folder:
+    return parts.storage
+
+
+async def _enqueue(parts: PartsDep) -> Enqueue:
+    return parts.enqueue
+
+
+async def _caller() -> str:
+    return "local"
+
+
+SessionsDep = Annotated[Sessions, Depends(_sessions)]
+StorageDep = Annotated[Folder, Depends(_storage)]
+EnqueueDep = Annotated[Enqueue, Depends(_enqueue)]
+
+Caller = Annotated[str, Depends(_caller)]
+"""The owner of what is made and asked for. Everybody is `local` until there are keys."""

@@ -1,0 +1,76 @@
+"""What is refused before any route sees it: requests that a web page made, and bodies that are too large."""
+
+import re
+from collections.abc import Mapping, Set
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import problems
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:@/]+)(:\d+)?")
+
+
+class LocalOnly:
+    """Answers only requests addressed to one of `hosts`, and none that another site's page sent.
+
+    Without keys, whoever reaches the port may do everything, and any page in the user's browser reaches it: by a name
+    of its own that it points at 127.0.0.1 (DNS rebinding; the Host is foreign), or by a form (the Origin is foreign).
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Set[str]) -> None:
+        self.app = app
+        self.hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(Headers(scope=scope)) if scope["type"] == "http" else None
+        if refusal is None:
+            await self.app(scope, receive, send)
+        else:
+            await problems.response(403, refusal)(scope, receive, send)
+
+    def _refusal(self, headers: Headers) -> str | None:
+        host = ",".join(headers.getlist("host")).lower()
+        name = _HOST.fullmatch(host)
+        if name is None or name[1] not in self.hosts:
+            return f"This service answers on {', '.join(sorted(self.hosts))} only, not on {host!r}."
+        origin = headers.get("origin")
+        if origin is not None and origin.lower().removeprefix("http://").removeprefix("https://") != host:
+            return f"A page of {origin!r} may not use this service."
+        return None
+
+
+class BodyLimit:
+    """Reads at most `others[path]` bytes of a body, or `most` where the path is not named; more is 413.
+
+    Starlette writes an upload to a temporary file before a route sees it: without this it could fill the disk.
+    """
+
+    def __init__(self, app: ASGIApp, most: int, others: Mapping[str, int]) -> None:
+        self.app = app
+        self.most = most
+        self.others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        limit = self.others.get(scope["path"], self.most)
+        length = Headers(scope=scope).get("content-length", "")
+        declared = int(length) if length.isdecimal() else 0
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            if declared <= limit:
+                message = await receive()
+                received += len(message.get("body", b""))
+                if received <= limit:
+                    return message
+            # An HTTPException, because FastAPI turns anything else raised while it reads a body into a 400.
+            raise HTTPException(413, f"The body is larger than the {limit:,} bytes taken at {scope['path']}.")
+
+        await self.app(scope, counted, send)

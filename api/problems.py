@@ -1,0 +1,105 @@
+"""Every error as RFC 9457 problem+json: a stable `type`, and a `detail` for the person who reads it."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from shared.errors import Conflict, Fault, Invalid, NotFound, RegrowError, TooLarge
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+SCHEMA = "#/components/schemas/Problem"
+TYPES = "https://regrow.dev/problems/"
+_OURS: dict[int, type[RegrowError]] = {kind.status: kind for kind in (NotFound, Conflict, TooLarge, Invalid)}
+
+
+class Place(BaseModel):
+    """One thing that is wrong."""
+
+    where: str = Field(description="The file, line or field.", examples=["body.variants"])
+    what: str = Field(description="What is wrong there.")
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str = Field(description="Names the kind of problem; never changes.", examples=[TYPES + "not-found"])
+    title: str = Field(description="The kind of problem, in words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What happened, and what to do about it.")
+    errors: list[Place] | None = Field(None, description="Each place that is wrong, where there are several to name.")
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems a route answers with, as FastAPI's `responses`."""
+    return {status: {"model": Problem, "description": _kind(status)[1]} for status in statuses}
+
+
+def response(
+    status: int, detail: str, *, errors: Iterable[Fault] = (), headers: Mapping[str, str] | None = None
+) -> Response:
+    """A problem of the kind that `status` names."""
+    slug, title = _kind(status)
+    return _response(slug, title, status, detail, errors, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` with a problem."""
+    # Starlette's types have no room for a handler of one kind of error.
+    app.add_exception_handler(RegrowError, _regrow_error)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _validation_error)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, _http_exception)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _regrow_error(request: Request, error: RegrowError) -> Response:
+    if error.status >= 500:
+        log.error("%s %s: %s", request.method, request.url.path, error.detail)
+    return _response(error.slug, error.title, error.status, error.detail, error.faults, None)
+
+
+async def _validation_error(_request: Request, error: RequestValidationError) -> Response:
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        _, position = found[0]["loc"]
+        return response(400, f"The body is not JSON: {found[0]['ctx']['error']} (at character {position}).")
+    faults = [Fault(".".join(str(part) for part in each["loc"]), each["msg"]) for each in found]
+    return response(422, "; ".join(map(str, faults[:3])), errors=faults)
+
+
+async def _http_exception(request: Request, error: HTTPException) -> Response:
+    detail = error.detail
+    if detail == HTTPStatus(error.status_code).phrase:
+        detail = f"{request.method} {request.url.path}: {detail}."
+    return response(error.status_code, detail, headers=error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    # The server that runs us logs the traceback: Starlette raises the error again once this is sent.
+    log.error("%s %s ended in a %s", request.method, request.url.path, type(error).__name__)
+    detail = "The service failed to answer, and it is not your doing. Its log has the reason."
+    return _response("internal", "Internal error", 500, detail, (), None)
+
+
+def _kind(status: int) -> tuple[str, str]:
+    """The slug and title of a status."""
+    if status in _OURS:
+        return _OURS[status].slug, _OURS[status].title
+    phrase = HTTPStatus(status).phrase
+    return phrase.lower().replace(" ", "-"), phrase
+
+
+def _response(
+    slug: str, title: str, status: int, detail: str, errors: Iterable[Fault], headers: Mapping[str, str] | None
+) -> Response:
+    places = [Place(where=fault.where, what=fault.what) for fault in errors]
+    problem = Problem(type=TYPES + slug, title=title, status=status, detail=detail, errors=places or None)
+    return Response(problem.model_dump_json(exclude_none=True), status, headers, MEDIA_TYPE)

@@ -1,0 +1,126 @@
+"""Datasets: uploaded, looked at."""
+
+import re
+import shutil
+import uuid
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
+from sqlalchemy import select
+
+from api import schemas
+from api.deps import Caller, PartsDep, SessionsDep, StorageDep
+from api.downloads import answers, download
+from api.pages import AskedDep, Page
+from api.problems import documented
+from api.routes import HexId, Number
+from shared import datasets
+from shared.errors import Fault, Invalid, TooLarge
+from shared.models import Dataset, Image
+from shared.queue import Task
+from shared.states import DatasetState
+from shared.storage import source_key, upload_key
+
+PATH = "/v1/datasets"
+
+router = APIRouter(prefix=PATH, tags=["datasets"])
+
+_CHUNK = 1024 * 1024
+_MAX_NAME = 200
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Upload a dataset",
+    responses=documented(400, 413, 422),
+    form_limits={"max_files": 1, "max_fields": 1},
+)
+def create_dataset(
+    file: Annotated[UploadFile, File(description="A zip: images, and labels in the YOLO format.")],
+    caller: Caller,
+    parts: PartsDep,
+    response: Response,
+    name: Annotated[str, Form(max_length=_MAX_NAME, description="A name for people; left out: that of the file.")] = "",
+) -> schemas.Dataset:
+    """The archive is stored and checked in the background. Ask for the dataset until it is `ready` or `rejected`."""
+    if not file.size:
+        raise Invalid("The file is empty.", [Fault("body.file", "empty")])
+    most = parts.settings.max_upload_bytes
+    if file.size > most:
+        raise TooLarge(f"The file has {file.size:,} bytes; the limit is {most:,}.")
+    dataset_id = uuid.uuid4().hex
+    with parts.storage.writing(upload_key(dataset_id)) as stored:
+        shutil.copyfileobj(file.file, stored, _CHUNK)
+    try:
+        with parts.sessions.write() as session:
+            row = datasets.create(session, caller, dataset_id, _name(name, file.filename or ""), file.size)
+            made = schemas.Dataset.from_row(row)
+    except BaseException:
+        parts.storage.delete(upload_key(dataset_id))
+        raise
+    parts.enqueue(Task.INGEST)
+    response.headers.update({"Location": f"{PATH}/{dataset_id}", "Retry-After": "1"})
+    return made
+
+
+@router.get("", summary="List datasets", responses=documented(422))
+def list_datasets(caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Page[schemas.Dataset]:
+    """Newest first."""
+    with sessions.read() as session:
+        found = asked.newest_first(session, select(Dataset).where(Dataset.owner == caller), Dataset)
+        return asked.page(found, schemas.Dataset.from_row)
+
+
+@router.get("/{dataset_id}", summary="A dataset", responses=documented(404, 422))
+def get_dataset(dataset_id: HexId, caller: Caller, sessions: SessionsDep, response: Response) -> schemas.Dataset:
+    """Once it is `ready`, jobs can be made of it; once `rejected`, `problems` says why."""
+    with sessions.read() as session:
+        dataset = schemas.Dataset.from_row(datasets.get(session, caller, dataset_id))
+    if dataset.state == DatasetState.CHECKING:
+        response.headers["Retry-After"] = "1"
+    return dataset
+
+
+@router.get("/{dataset_id}/images", summary="List a dataset's images", responses=documented(404, 422))
+def list_images(
+    dataset_id: HexId,
+    caller: Caller,
+    sessions: SessionsDep,
+    asked: AskedDep,
+    split: Annotated[
+        str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="Only those of this split.")
+    ] = None,
+) -> Page[schemas.Image]:
+    """With their boxes. There are none until the dataset is `ready`."""
+    with sessions.read() as session:
+        dataset = datasets.get(session, caller, dataset_id)
+        images = select(Image).where(Image.dataset_id == dataset_id)
+        if split is not None:
+            images = images.where(Image.split == split)
+        found = asked.by_number(session, images, Image)
+        return asked.page(found, partial(schemas.Image.from_row, classes=dataset.classes))
+
+
+@router.get(
+    "/{dataset_id}/images/{image_id}/file",
+    summary="An image as it was uploaded",
+    response_class=Response,
+    responses=answers("image/*"),
+)
+def get_image_file(
+    dataset_id: HexId, image_id: Number, caller: Caller, sessions: SessionsDep, storage: StorageDep, request: Request
+) -> Response:
+    """The original's bytes."""
+    with sessions.read() as session:
+        image = datasets.get_image(session, caller, dataset_id, image_id)
+        sha256, kind = image.sha256, f"image/{image.format.lower()}"
+    return download(request, storage.path(source_key(sha256)), sha256, kind=kind)
+
+
+def _name(given: str, file: str) -> str:
+    """A name for people: the one given, or that of the file without its folders and ending."""
+    ours = re.sub(r"\.zip$", "", re.split(r"[/\\]", file)[-1], flags=re.IGNORECASE)
+    printable = "".join(filter(str.isprintable, given.strip() or ours))
+    return printable.strip()[:_MAX_NAME] or "dataset"

@@ -1,0 +1,75 @@
+"""Is it there, and can it work?"""
+
+from fastapi import APIRouter, Response
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.deps import Parts, PartsDep
+from api.schemas import Health, Readiness
+from shared import workers
+from shared.db import Sessions
+from shared.models import Item
+from shared.queue import BrokerAway, Queue
+from shared.storage import Folder
+
+router = APIRouter(tags=["health"])
+
+OK = "ok"
+
+
+@router.get("/healthz", summary="Is the API there?")
+def get_health() -> Health:
+    """Answers as long as the process does; asks nobody else."""
+    return Health()
+
+
+@router.get(
+    "/readyz",
+    summary="Can work be done?",
+    responses={503: {"model": Readiness, "description": "Something is missing; `parts` says what."}},
+)
+def get_readiness(parts: PartsDep, response: Response) -> Readiness:
+    """Asks the database, the broker and the storage, and looks for a worker on each queue."""
+    found = {
+        "database": _database(parts.sessions),
+        "broker": _broker(parts),
+        "storage": _storage(parts.storage),
+    }
+    found["workers"] = _workers(parts.sessions) if found["database"] == OK else "not known without the database"
+    ready = all(said == OK for said in found.values())
+    response.status_code = 200 if ready else 503
+    return Readiness(ready=ready, parts=found)
+
+
+def _database(sessions: Sessions) -> str:
+    try:
+        with sessions.read() as session:
+            session.execute(select(Item.id).limit(1))
+    except SQLAlchemyError as error:
+        return f"no answer, or not migrated ({type(error).__name__}); the log of the database says more"
+    return OK
+
+
+def _broker(parts: Parts) -> str:
+    try:
+        parts.ping()
+    except BrokerAway:
+        return "no answer; is REGROW_BROKER_URL right, and Redis running?"
+    return OK
+
+
+def _storage(storage: Folder) -> str:
+    key = "probes/readyz"
+    try:
+        storage.write(key, b"")
+        storage.delete(key)
+    except OSError as error:
+        return f"cannot be written ({error.strerror})"
+    return OK
+
+
+def _workers(sessions: Sessions) -> str:
+    with sessions.read() as session:
+        served = workers.served(session)
+    seconds = f"{workers.ALIVE_FOR:.0f} s"
+    return "; ".join(f"no worker seen on queue {q} in the last {seconds}" for q in Queue if q not in served) or OK

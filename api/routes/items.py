@@ -1,0 +1,93 @@
+"""The items of a job: each a new image, made or to be made."""
+
+from io import BytesIO
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+from PIL import Image as Picture
+from sqlalchemy import select
+from sqlalchemy.orm import joinedload
+
+from api import schemas
+from api.deps import Caller, SessionsDep, StorageDep
+from api.downloads import answers, download
+from api.pages import AskedDep, Page
+from api.problems import documented
+from api.routes import HexId, Number
+from shared import jobs
+from shared.errors import Conflict
+from shared.models import Image, Item
+from shared.plan import keep_mask
+from shared.spec import ResolvedSpec
+from shared.states import ItemState
+
+router = APIRouter(prefix="/v1/jobs/{job_id}/items", tags=["items"])
+
+
+@router.get("", summary="List a job's items", responses=documented(404, 422))
+def list_items(
+    job_id: HexId,
+    caller: Caller,
+    sessions: SessionsDep,
+    asked: AskedDep,
+    state: Annotated[ItemState | None, Query(description="Only those in this state.")] = None,
+) -> Page[schemas.Item]:
+    """In the order in which workers take them."""
+    with sessions.read() as session:
+        steps = ResolvedSpec.model_validate(jobs.get(session, caller, job_id).resolved).steps
+        source = joinedload(Item.image).load_only(Image.path, Image.split)
+        items = select(Item).where(Item.job_id == job_id).options(source)
+        if state is not None:
+            items = items.where(Item.state == state)
+        found = asked.by_number(session, items, Item)
+        return asked.page(found, lambda row: schemas.Item.from_row(row, steps))
+
+
+@router.get("/{item_id}", summary="An item", responses=documented(404, 422))
+def get_item(job_id: HexId, item_id: Number, caller: Caller, sessions: SessionsDep) -> schemas.Item:
+    """How far it is, and if it failed, why."""
+    with sessions.read() as session:
+        item = jobs.get_item(session, caller, job_id, item_id)
+        return schemas.Item.from_row(item, ResolvedSpec.model_validate(item.job.resolved).steps)
+
+
+@router.get(
+    "/{item_id}/image",
+    summary="The new image",
+    response_class=Response,
+    responses=answers("image/*", 409),
+)
+def get_item_image(
+    job_id: HexId, item_id: Number, caller: Caller, sessions: SessionsDep, storage: StorageDep, request: Request
+) -> Response:
+    """As it is in the archive."""
+    with sessions.read() as session:
+        item = jobs.get_item(session, caller, job_id, item_id)
+        state, key, sha256 = item.state, item.result_key, item.result_sha256
+    if key is None or sha256 is None:
+        raise Conflict(f"Item {item_id} has no image: it is {state}.")
+    return download(request, storage.path(key), sha256)
+
+
+@router.get(
+    "/{item_id}/mask",
+    summary="What of the source image is kept",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": {}}, "description": "White is kept, black is regrown."},
+        **documented(404, 422),
+    },
+)
+def get_item_mask(job_id: HexId, item_id: Number, caller: Caller, sessions: SessionsDep) -> Response:
+    """The mask at the size of the source image. It can be asked for before the item is made."""
+    with sessions.read() as session:
+        item = jobs.get_item(session, caller, job_id, item_id)
+        seed, source, resolved = item.seed, item.image, ResolvedSpec.model_validate(item.job.resolved)
+        boxes, size = source.boxes, (source.width, source.height)
+    keep, p = keep_mask(resolved, boxes, *size, seed)
+    picture = keep[p.top : p.top + p.height, p.left : p.left + p.width]
+    mask = Picture.fromarray(picture.astype(np.uint8) * 255).resize(size, Picture.Resampling.NEAREST)
+    png = BytesIO()
+    mask.save(png, "PNG")
+    return Response(png.getvalue(), media_type="image/png")

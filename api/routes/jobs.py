@@ -1,0 +1,102 @@
+"""Jobs: made, watched, cancelled."""
+
+import hashlib
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from pydantic import AfterValidator
+from sqlalchemy import select
+from sqlalchemy.orm import Session, joinedload
+
+from api import schemas
+from api.deps import Caller, EnqueueDep, PartsDep, SessionsDep
+from api.downloads import known
+from api.pages import AskedDep, Page
+from api.problems import documented
+from api.routes import HexId
+from shared import jobs, priors
+from shared.errors import Fault, Invalid
+from shared.models import Job
+from shared.queue import Task
+from shared.spec import ExpansionSpec
+from shared.states import FINAL, ArchiveState
+
+PATH = "/v1/jobs"
+
+router = APIRouter(prefix=PATH, tags=["jobs"])
+
+
+def _storable(spec: ExpansionSpec) -> ExpansionSpec:
+    for field in ("dataset_id", "name", "prior"):
+        if "\0" in getattr(spec, field):
+            raise Invalid(f"{field} holds a NUL character.", [Fault(f"body.{field}", "holds a NUL character")])
+    return spec
+
+
+# PostgreSQL has no text with a NUL in it.
+Spec = Annotated[ExpansionSpec, AfterValidator(_storable)]
+
+
+@router.post("", status_code=202, summary="Expand a dataset", responses=documented(400, 404, 409, 413, 422))
+def create_job(spec: Spec, caller: Caller, parts: PartsDep, response: Response) -> schemas.Job:
+    """One item is made for each labelled image and variant; workers take them from there."""
+    with parts.sessions.write() as session:
+        prior = priors.find(session, spec.prior)
+        job = _told(session, jobs.create(session, caller, spec, prior, parts.settings.max_items))
+    parts.enqueue(Task.EXPAND)
+    response.headers.update({"Location": f"{PATH}/{job.id}", "Retry-After": "1"})
+    return job
+
+
+@router.get("", summary="List jobs", responses=documented(422))
+def list_jobs(caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Page[schemas.Job]:
+    """Newest first."""
+    with sessions.read() as session:
+        mine = select(Job).where(Job.owner == caller).options(joinedload(Job.archive))
+        found = asked.newest_first(session, mine, Job)
+        progress = jobs.progresses(session, found.rows)
+        return asked.page(found, lambda row: schemas.Job.from_row(row, progress[row.id]))
+
+
+@router.get(
+    "/{job_id}",
+    summary="A job and how far it is",
+    response_model=schemas.Job,
+    responses={
+        304: {"description": "Nothing has changed since the caller got the ETag that If-None-Match names."},
+        **documented(404, 422),
+    },
+)
+def get_job(
+    job_id: HexId, caller: Caller, sessions: SessionsDep, request: Request, response: Response
+) -> schemas.Job | Response:
+    """`Retry-After` is there as long as something may still change."""
+    with sessions.read() as session:
+        job = _told(session, jobs.get(session, caller, job_id))
+    etag = f'"{hashlib.sha256(job.model_dump_json().encode()).hexdigest()}"'
+    changing = job.state not in FINAL or (job.archive is not None and job.archive.state == ArchiveState.BUILDING)
+    headers = {"ETag": etag} | ({"Retry-After": "1"} if changing else {})
+    if known(request, etag):
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
+    return job
+
+
+@router.post("/{job_id}/cancel", summary="Cancel a job", responses=documented(404, 422))
+def cancel_job(job_id: HexId, caller: Caller, sessions: SessionsDep, enqueue: EnqueueDep) -> schemas.Job:
+    """Items that wait end at once, running ones when their worker next looks. It does nothing to a job that is over.
+
+    What was done stays, and is put into the archive.
+    """
+    with sessions.write() as session:
+        jobs.cancel(session, jobs.get(session, caller, job_id))
+    with sessions.write() as session:
+        finished = jobs.conclude(session)
+    if finished:
+        enqueue(Task.ARCHIVE)
+    with sessions.read() as session:
+        return _told(session, jobs.get(session, caller, job_id))
+
+
+def _told(session: Session, job: Job) -> schemas.Job:
+    return schemas.Job.from_row(job, jobs.progress(session, job))

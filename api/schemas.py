@@ -1,0 +1,261 @@
+"""What crosses the wire."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
+
+from api.problems import Place
+from shared import models
+from shared.jobs import Progress
+from shared.states import ArchiveState, DatasetState, ItemState, JobState, job_state
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Time = Annotated[
+    float,
+    PlainSerializer(_rfc3339, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-05-01T12:00:00.123Z"]}),
+]
+"""Seconds since 1970 in the database, RFC 3339 in UTC on the wire."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Counts(BaseModel):
+    """What a dataset holds, by split."""
+
+    images: dict[str, int] = Field(description="Images in each split.")
+    boxes: dict[str, dict[str, int]] = Field(description="Boxes of each class in each split.")
+    unlabelled: int = Field(description="Images without a box.")
+
+
+class Dataset(BaseModel):
+    """An uploaded dataset."""
+
+    id: str
+    name: str
+    state: DatasetState = Field(description="`checking` until a worker has read it.")
+    created_at: Time
+    upload_bytes: int
+    format: str = Field(description="The label format that was found; empty while checking.")
+    layout: str = Field(description="How its folders are laid out; empty while checking.")
+    classes: list[str] = Field(description="Class names in the upload's own order.")
+    splits: list[str]
+    counts: Counts | dict[str, int] = Field(description="Empty unless `ready`.")
+    problems: list[Place] = Field(description="Why it was rejected: each fault that was found.")
+    warnings: list[str]
+
+    @classmethod
+    def from_row(cls, row: models.Dataset) -> Self:
+        return cls(
+            id=row.id,
+            name=row.name,
+            state=row.state,
+            created_at=row.created_at,
+            upload_bytes=row.upload_size,
+            format=row.format,
+            layout=row.layout,
+            classes=row.classes,
+            splits=row.splits,
+            counts=Counts.model_validate(row.counts) if row.counts else {},
+            problems=[Place.model_validate(problem) for problem in row.problems],
+            warnings=row.warnings,
+        )
+
+
+class Box(BaseModel):
+    """A labelled rectangle, in shares of the image's width and height from its upper left corner."""
+
+    class_index: int
+    class_name: str
+    x0: Share
+    y0: Share
+    x1: Share
+    y1: Share
+
+
+class Image(BaseModel):
+    """One image of a dataset."""
+
+    id: int
+    path: str = Field(description="Its name in the upload.")
+    split: str
+    width: int
+    height: int
+    mode: str = Field(description="L, LA, RGB, RGBA, or I;16 for 16-bit grey.")
+    format: str
+    bytes: int
+    sha256: str
+    boxes: list[Box]
+    label_path: str | None = Field(description="Its label file's name in the upload.")
+
+    @classmethod
+    def from_row(cls, row: models.Image, classes: list[str]) -> Self:
+        boxes = [
+            Box(class_index=int(index), class_name=classes[int(index)], x0=x0, y0=y0, x1=x1, y1=y1)
+            for index, x0, y0, x1, y1 in row.boxes
+        ]
+        return cls(
+            id=row.id,
+            path=row.path,
+            split=row.split,
+            width=row.width,
+            height=row.height,
+            mode=row.mode,
+            format=row.format,
+            bytes=row.size,
+            sha256=row.sha256,
+            boxes=boxes,
+            label_path=row.label_path,
+        )
+
+
+class Archive(BaseModel):
+    """The zip of a finished job."""
+
+    state: ArchiveState
+    bytes: int | None
+    sha256: str | None
+    error: str | None
+
+    @classmethod
+    def from_row(cls, row: models.Archive) -> Self:
+        return cls(state=row.state, bytes=row.size, sha256=row.sha256, error=row.error)
+
+
+class Job(BaseModel):
+    """A request to expand a dataset, and how far it is."""
+
+    id: str
+    name: str
+    dataset_id: str
+    state: JobState = Field(description="Computed from the states of its items.")
+    created_at: Time
+    finished_at: Time | None
+    counts: dict[ItemState, int] = Field(description="Items in each state.")
+    total: int
+    progress: Share = Field(description="0..1, counted in sampler steps.")
+    items_per_second: float | None = Field(description="Null while it is not known.")
+    eta_seconds: float | None = Field(description="From running time only; null while it is not known.")
+    warnings: list[str]
+    spec: dict[str, Any] = Field(description="What was asked for.")
+    resolved: dict[str, Any] = Field(description="The same with every number filled in.")
+    archive: Archive | None = Field(description="Null until the job is over, and if it made no image.")
+
+    @classmethod
+    def from_row(cls, row: models.Job, progress: Progress) -> Self:
+        state = job_state(
+            progress.counts, paused=row.paused_at is not None, cancel_requested=row.cancelled_at is not None
+        )
+        return cls(
+            id=row.id,
+            name=row.name,
+            dataset_id=row.dataset_id,
+            state=state,
+            created_at=row.created_at,
+            finished_at=row.finished_at,
+            counts=dict.fromkeys(ItemState, 0) | progress.counts,
+            total=sum(progress.counts.values()),
+            progress=progress.share,
+            items_per_second=progress.items_per_second,
+            eta_seconds=progress.eta_seconds,
+            warnings=row.warnings,
+            spec=row.spec,
+            resolved=row.resolved,
+            archive=Archive.from_row(row.archive) if row.archive else None,
+        )
+
+
+class ItemError(BaseModel):
+    """Why an item failed, or why its last attempt did."""
+
+    type: str
+    detail: str
+
+
+class Item(BaseModel):
+    """One image to be made: a variant of a source image."""
+
+    id: int
+    image_id: int
+    path: str = Field(description="The source image's name in the upload.")
+    split: str
+    variant: int
+    seed: int
+    state: ItemState
+    step: int = Field(description="Sampler steps taken.")
+    steps: int = Field(description="Sampler steps in all.")
+    attempts: int = Field(description="How often it failed.")
+    lapses: int = Field(description="How many workers vanished while they had it.")
+    error: ItemError | None
+    seconds: float | None
+    sha256: str | None = Field(description="Of the new image's file.")
+    measures: dict[str, Any] | None
+
+    @classmethod
+    def from_row(cls, row: models.Item, steps: int) -> Self:
+        return cls(
+            id=row.id,
+            image_id=row.image_id,
+            path=row.image.path,
+            split=row.image.split,
+            variant=row.variant,
+            seed=row.seed,
+            state=row.state,
+            step=row.step,
+            steps=steps,
+            attempts=row.attempts,
+            lapses=row.lapses,
+            error=ItemError.model_validate(row.error) if row.error else None,
+            seconds=row.seconds,
+            sha256=row.result_sha256,
+            measures=row.measures,
+        )
+
+
+class Prior(BaseModel):
+    """An installed prior."""
+
+    name: str
+    sha256: str
+    native_size: int = Field(description="Long side of the canvas it was trained on, in pixels.")
+    multiple: int = Field(description="The canvas's sides are multiples of this many pixels.")
+    bytes: int
+    card: str = Field(description="Its model card: what it is, from what, under which licence.")
+
+    @classmethod
+    def from_row(cls, row: models.Prior) -> Self:
+        return cls(
+            name=row.name,
+            sha256=row.sha256,
+            native_size=row.native_size,
+            multiple=row.multiple,
+            bytes=row.size,
+            card=row.card,
+        )
+
+
+class Priors(BaseModel):
+    """The installed priors, by name."""
+
+    items: list[Prior]
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: str = "ok"
+
+
+class Readiness(BaseModel):
+    """Whether work can be done, and if not, what is missing."""
+
+    ready: bool
+    parts: dict[str, str] = Field(
+        description="`database`, `broker`, `storage` and `workers`: `ok`, or why not.",
+        examples=[{"database": "ok", "broker": "ok", "storage": "ok", "workers": "no worker seen on queue gpu"}],
+    )

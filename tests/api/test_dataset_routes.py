@@ -1,0 +1,148 @@
+"""Datasets over HTTP."""
+
+import pytest
+from service import HEIGHT, MAX_UPLOAD, MISSING, WIDTH, Service, on_both_databases, png
+from sqlalchemy import text
+
+from shared.queue import Task
+from shared.storage import sha256, upload_key
+
+ZIP = b"PK\x05\x06" + bytes(18)
+
+
+@on_both_databases
+def test_an_upload_is_stored_written_down_and_handed_to_a_worker(service: Service) -> None:
+    answer = service.client.post("/v1/datasets", files={"file": ("fractures.zip", ZIP)}, data={"name": "Hands"})
+    made = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"/v1/datasets/{made['id']}"
+    assert answer.headers["retry-after"] == "1"
+    assert made["name"] == "Hands"
+    assert made["state"] == "checking"
+    assert made["upload_bytes"] == len(ZIP)
+    assert made["counts"] == {}
+    assert service.storage.read(upload_key(made["id"])) == ZIP
+    assert service.hints == [Task.INGEST]
+    assert service.get(answer.headers["location"]) == made
+
+
+def test_an_upload_without_a_name_gets_that_of_its_file(service: Service) -> None:
+    for file, name in (
+        ("fractures.zip", "fractures"),
+        ("C:\\scans\\Hand v2.ZIP", "Hand v2"),
+        ("../../etc/passwd", "passwd"),
+        ("\u202ehands.zip", "hands"),
+        ("x" * 300, "x" * 200),
+        (".zip", "dataset"),
+    ):
+        assert service.client.post("/v1/datasets", files={"file": (file, ZIP)}).json()["name"] == name
+
+
+def test_a_name_is_kept_without_what_cannot_be_shown(service: Service) -> None:
+    answer = service.client.post("/v1/datasets", files={"file": ("a.zip", ZIP)}, data={"name": " H\0än\nde "})
+    assert answer.json()["name"] == "Hände"
+
+
+@pytest.mark.parametrize(
+    ("files", "status", "told"),
+    [
+        ({"file": ("a.zip", b"")}, 422, "empty"),
+        ({"file": ("a.zip", bytes(MAX_UPLOAD + 1))}, 413, "5,001 bytes; the limit is 5,000"),
+        ({"other": ("a.zip", ZIP)}, 422, "body.file"),
+        ([("file", ("a.zip", ZIP)), ("file", ("b.zip", ZIP))], 400, "Too many files"),
+    ],
+)
+def test_an_upload_that_is_refused_leaves_nothing(service: Service, files: dict, status: int, told: str) -> None:
+    answer = service.client.post("/v1/datasets", files=files)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert told in answer.json()["detail"]
+    assert service.get("/v1/datasets")["items"] == []
+    assert not list(service.storage.root.rglob("*.zip"))
+    assert service.hints == []
+
+
+def test_an_upload_that_cannot_be_written_down_leaves_no_file(service: Service) -> None:
+    with service.sessions.write() as session:
+        session.execute(text("ALTER TABLE dataset RENAME TO gone"))
+    answer = service.client.post("/v1/datasets", files={"file": ("a.zip", ZIP)})
+    assert answer.status_code == 500
+    assert not list(service.storage.root.rglob("*.zip"))
+    assert service.hints == []
+
+
+def test_the_largest_upload_that_is_allowed_is_taken(service: Service) -> None:
+    answer = service.client.post("/v1/datasets", files={"file": ("a.zip", bytes(MAX_UPLOAD))})
+    assert answer.json()["upload_bytes"] == MAX_UPLOAD
+
+
+def test_a_ready_dataset_tells_what_is_in_it(service: Service) -> None:
+    dataset = service.get(f"/v1/datasets/{service.ready(3, valid=1)}")
+    assert dataset["state"] == "ready"
+    assert dataset["classes"] == ["fracture"]
+    assert dataset["splits"] == ["train", "valid"]
+    boxes = {"fracture": {"train": 3, "valid": 1}}
+    assert dataset["counts"] == {"images": {"train": 3, "valid": 1}, "boxes": boxes, "unlabelled": 0}
+    assert dataset["created_at"].endswith("Z")
+
+
+def test_a_rejected_dataset_tells_every_fault(service: Service) -> None:
+    dataset = service.get(f"/v1/datasets/{service.rejected()}")
+    assert dataset["state"] == "rejected"
+    assert dataset["problems"] == [
+        {"where": "a.txt:3", "what": "five numbers"},
+        {"where": "b.txt:1", "what": "?"},
+    ]
+
+
+def test_only_a_dataset_that_is_being_checked_is_to_be_asked_for_again(service: Service) -> None:
+    told = [
+        service.client.get(f"/v1/datasets/{dataset_id}").headers.get("retry-after")
+        for dataset_id in (service.ready(), service.checking())
+    ]
+    assert told == [None, "1"]
+
+
+@on_both_databases
+def test_images_are_listed_with_their_boxes(service: Service) -> None:
+    dataset_id = service.ready(2, valid=1)
+    images = service.get(f"/v1/datasets/{dataset_id}/images")["items"]
+    assert [image["path"] for image in images] == [
+        "images/train/000.png",
+        "images/train/001.png",
+        "images/valid/002.png",
+    ]
+    assert images[0]["boxes"] == [
+        {"class_index": 0, "class_name": "fracture", "x0": 0.25, "y0": 0.25, "x1": 0.5, "y1": 0.5}
+    ]
+    assert (images[0]["width"], images[0]["height"], images[0]["bytes"]) == (WIDTH, HEIGHT, len(png(0)))
+    only = service.get(f"/v1/datasets/{dataset_id}/images?split=valid")["items"]
+    assert [image["split"] for image in only] == ["valid"]
+
+
+def test_an_image_comes_back_as_it_was_uploaded(service: Service) -> None:
+    dataset_id = service.ready(2)
+    image = service.get(f"/v1/datasets/{dataset_id}/images")["items"][1]
+    path = f"/v1/datasets/{dataset_id}/images/{image['id']}/file"
+    answer = service.client.get(path)
+    assert answer.content == png(1)
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["etag"] == f'"{sha256(png(1))}"'
+    assert service.client.get(path, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+
+
+def test_what_is_not_there_or_not_ones_own_is_not_found(service: Service) -> None:
+    mine, theirs = service.ready(1), service.ready(1, owner="somebody")
+    image = service.get(f"/v1/datasets/{mine}/images")["items"][0]["id"]
+    for path in (
+        f"/v1/datasets/{MISSING}",
+        "/v1/datasets/no-id",
+        "/v1/datasets/%00",
+        f"/v1/datasets/{theirs}",
+        f"/v1/datasets/{theirs}/images",
+        f"/v1/datasets/{mine}/images/{image + 1}/file",
+        f"/v1/datasets/{mine}/images/{2**62}/file",
+        f"/v1/datasets/{theirs}/images/{image}/file",
+    ):
+        assert service.get(path, 404)["type"] == "https://regrow.dev/problems/not-found"
+    assert [dataset["id"] for dataset in service.get("/v1/datasets")["items"]] == [mine]

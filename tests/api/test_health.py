@@ -1,0 +1,100 @@
+"""Is it there, and can it work?"""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from api.main import create_app, from_settings
+from shared import queue, workers
+from shared.db import Sessions, make_sessions
+from shared.errors import NotConfigured
+from shared.models import Worker
+from shared.settings import Settings
+from shared.storage import Folder
+
+Answer = tuple[int, dict[str, str]]
+
+
+def readiness(sessions: Sessions, storage: Folder, broker_url: str) -> Answer:
+    """Of a service made of these parts."""
+    sender = queue.make_app(broker_url)
+    settings = Settings(_env_file=None)
+    app = create_app(settings, sessions, storage, queue.make_enqueue(sender), partial(queue.ping, sender))
+    with TestClient(app, base_url="http://localhost") as client:
+        assert client.get("/healthz").json() == {"status": "ok"}
+        answer = client.get("/readyz")
+    sender.close()
+    assert answer.json()["ready"] == (answer.status_code == 200)
+    return answer.status_code, answer.json()["parts"]
+
+
+def working(sessions: Sessions, *queues: str) -> None:
+    with sessions.write() as session:
+        for name in queues:
+            workers.seen(session, f"{name}@here", name, "cpu")
+
+
+def test_it_is_ready_when_every_part_answers(sessions: Sessions, storage: Folder, redis_url: str) -> None:
+    working(sessions, "cpu", "gpu")
+    parts = {"database": "ok", "broker": "ok", "storage": "ok", "workers": "ok"}
+    assert readiness(sessions, storage, redis_url) == (200, parts)
+    assert not list(storage.root.rglob("*readyz*"))
+
+
+def test_a_queue_nobody_works_on_is_named(sessions: Sessions, storage: Folder, redis_url: str) -> None:
+    working(sessions, "cpu", "gpu")
+    with sessions.write() as session:
+        session.get_one(Worker, "gpu@here").seen_at -= workers.ALIVE_FOR + 1
+    status, parts = readiness(sessions, storage, redis_url)
+    assert (status, parts["broker"]) == (503, "ok")
+    assert parts["workers"] == "no worker seen on queue gpu in the last 30 s"
+
+
+def test_a_broker_that_is_away_is_named(sessions: Sessions, storage: Folder) -> None:
+    working(sessions, "cpu,gpu")
+    status, parts = readiness(sessions, storage, "redis://127.0.0.1:1/0")
+    assert status == 503
+    assert parts.pop("broker").startswith("no answer")
+    assert set(parts.values()) == {"ok"}
+
+
+def test_a_database_without_tables_is_named(tmp_path: Path, storage: Folder, redis_url: str) -> None:
+    empty = make_sessions(f"sqlite:///{tmp_path / 'empty.db'}")
+    status, parts = readiness(empty, storage, redis_url)
+    empty.dispose()
+    assert status == 503
+    assert parts["database"].startswith("no answer, or not migrated")
+    assert parts["workers"] == "not known without the database"
+    assert str(tmp_path) not in str(parts)
+
+
+def test_a_storage_that_cannot_be_written_is_named(sessions: Sessions, tmp_path: Path, redis_url: str) -> None:
+    working(sessions, "cpu", "gpu")
+    (tmp_path / "file").write_bytes(b"")
+    status, parts = readiness(sessions, Folder(tmp_path / "file"), redis_url)
+    assert status == 503
+    assert parts["storage"].startswith("cannot be written (")
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """Nothing but a data folder is set."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REGROW_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("REGROW_BROKER_URL", raising=False)
+    return monkeypatch
+
+
+def test_without_a_broker_it_does_not_start_and_says_what_to_set(environment: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotConfigured, match="REGROW_BROKER_URL"):
+        from_settings()
+
+
+def test_it_starts_as_the_environment_says(environment: pytest.MonkeyPatch, redis_url: str) -> None:
+    environment.setenv("REGROW_BROKER_URL", redis_url)
+    app = from_settings()
+    with TestClient(app, base_url="http://localhost") as client:
+        assert client.get("/readyz").json()["parts"]["broker"] == "ok"
+    app.state.parts.sessions.dispose()

@@ -1,0 +1,87 @@
+"""What the API says of itself."""
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from service import Service
+
+PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
+
+
+@pytest.fixture
+def document(service: Service) -> dict[str, Any]:
+    made: dict[str, Any] = service.get("/openapi.json")
+    return made
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            yield path, operation
+
+
+def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> None:
+    assert [operation["operationId"] for _, operation in operations(document)] == [
+        "create_dataset",
+        "list_datasets",
+        "get_dataset",
+        "list_images",
+        "get_image_file",
+        "create_job",
+        "list_jobs",
+        "get_job",
+        "cancel_job",
+        "list_items",
+        "get_item",
+        "get_item_image",
+        "get_item_mask",
+        "get_archive",
+        "list_priors",
+        "get_health",
+        "get_readiness",
+    ]
+
+
+def test_every_operation_says_what_it_does_and_how_it_may_fail(document: dict[str, Any]) -> None:
+    tags = {tag["name"] for tag in document["tags"] if tag["description"]}
+    for path, operation in operations(document):
+        assert operation["summary"]
+        assert operation["description"]
+        assert set(operation["tags"]) <= tags
+        answers = operation["responses"]
+        assert {"403", "500"} <= set(answers)
+        if "{" in path:
+            assert "404" in answers
+        if "requestBody" in operation:
+            assert {"400", "413", "422"} <= set(answers)
+        if "parameters" in operation:
+            assert "422" in answers
+        for status, answer in answers.items():
+            if int(status) >= 400 and (path, status) != ("/readyz", "503"):
+                assert answer["content"] == {
+                    "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+                }
+
+
+def test_every_field_of_a_request_says_what_it_is_for(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    fields = schemas["ExpansionSpec"]["properties"]
+    assert len(fields) > 10
+    for field in fields.values():
+        kind = schemas.get(field.get("$ref", "").rpartition("/")[2], {})
+        assert field.get("description") or kind["description"]
+    for _, operation in operations(document):
+        assert all(parameter["description"] for parameter in operation.get("parameters", []))
+
+
+def test_the_version_is_that_of_the_project(document: dict[str, Any]) -> None:
+    assert document["info"]["version"] == tomllib.loads(PYPROJECT.read_text())["project"]["version"]
+
+
+def test_the_front_page_leads_to_the_documentation(service: Service) -> None:
+    answer = service.client.get("/", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+    assert service.client.get("/docs").status_code == 200
