@@ -1,0 +1,117 @@
+"""What the REST API answers with, as types. Times are RFC 3339 in UTC, sizes bytes, box corners shares of the image."""
+
+from typing import Any, Literal, TypedDict
+
+DatasetState = Literal["checking", "ready", "rejected"]
+JobState = Literal[
+    "queued", "running", "paused", "succeeded", "completed_with_errors", "failed", "cancelling", "cancelled"
+]
+ItemState = Literal["pending", "running", "done", "failed", "cancelled"]
+
+
+class Fault(TypedDict):
+    """One thing that is wrong, and the file, line or field it is in."""
+
+    where: str
+    what: str
+
+
+class Counts(TypedDict, total=False):
+    """What a dataset holds; empty until it was checked."""
+
+    images: dict[str, int]
+    boxes: dict[str, dict[str, int]]
+    unlabelled: int
+
+
+class Dataset(TypedDict):
+    id: str
+    name: str
+    state: DatasetState
+    created_at: str
+    upload_bytes: int
+    format: str
+    layout: str
+    classes: list[str]
+    splits: list[str]
+    counts: Counts
+    problems: list[Fault]
+    warnings: list[str]
+
+
+class Box(TypedDict):
+    class_index: int
+    class_name: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+class Image(TypedDict):
+    id: int
+    path: str
+    split: str
+    width: int
+    height: int
+    mode: str
+    format: str
+    bytes: int
+    sha256: str
+    boxes: list[Box]
+    label_path: str | None
+
+
+class Archive(TypedDict):
+    state: Literal["building", "ready", "failed"]
+    bytes: int | None
+    sha256: str | None
+    error: str | None
+
+
+class Job(TypedDict):
+    id: str
+    name: str
+    dataset_id: str
+    state: JobState
+    created_at: str
+    finished_at: str | None
+    counts: dict[ItemState, int]
+    total: int
+    progress: float
+    items_per_second: float | None
+    eta_seconds: float | None
+    warnings: list[str]
+    spec: dict[str, Any]
+    resolved: dict[str, Any]
+    archive: Archive | None
+
+
+class ItemError(TypedDict):
+    type: str
+    detail: str
+
+
+class Item(TypedDict):
+    id: int
+    image_id: int
+    path: str
+    split: str
+    variant: int
+    seed: int
+    state: ItemState
+    step: int
+    steps: int
+    attempts: int
+    lapses: int
+    error: ItemError | None
+    seconds: float | None
+    sha256: str | None
+    measures: dict[str, Any] | None
+
+
+class Readiness(TypedDict):
+    """Whether the service can do its work, and for each part `ok` or why not."""
+
+    ready: bool
+    parts: dict[str, str]

@@ -1,0 +1,299 @@
+"""The `regrow` command."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+
+from regrow import report
+from regrow.errors import ClientError, ProblemError, Unreachable
+
+if TYPE_CHECKING:
+    from regrow.answers import Dataset, Job
+    from regrow.client import Client
+
+
+class Exit(IntEnum):
+    """What a command ends with."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    REFUSED = 4
+    INCOMPLETE = 5
+    INTERRUPTED = 130
+
+
+HELP = """Expand small labelled object-detection datasets: regrow everything but what is labelled.
+
+`regrow serve` starts the service on this machine; the other commands talk to it."""
+
+EPILOG = """Exit codes: 0 ok; 1 unexpected error; 2 wrong usage; 3 server unreachable; 4 request refused or dataset
+rejected; 5 the job was cancelled, has failed items or has no archive; 130 interrupted."""
+
+app = typer.Typer(
+    name="regrow",
+    help=HELP,
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+Server = Annotated[str, typer.Option("--server", envvar="REGROW_SERVER", help="Address of the service.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the server's answer as JSON.")]
+Name = Annotated[str | None, typer.Option(help="A name for people; left out: the file's.")]
+Upload = Annotated[
+    Path, typer.Argument(metavar="DATASET.zip", exists=True, dir_okay=False, help="YOLO, COCO or Pascal VOC, zipped.")
+]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+DEFAULT_SERVER = "http://127.0.0.1:8000"
+
+
+def _in_a_folder(path: Path | None) -> Path | None:
+    """Said before the work is done, and not after it."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"the folder {path.absolute().parent} is not there")
+    return path
+
+
+def _output(help_: str, *names: str) -> Any:
+    return typer.Option(*names, dir_okay=False, callback=_in_a_folder, help=help_)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="A loopback address; there are no keys yet.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Everything is kept here; left out: REGROW_DATA, or `data`.")
+    ] = None,
+) -> None:
+    """Run the service on this machine: API, workers, sweep, and a broker if REGROW_BROKER_URL names none."""
+    try:
+        from regrow import local
+        from regrow.preconditions import Refused
+    except ModuleNotFoundError as error:
+        _fail(Exit.UNEXPECTED, f"{error.name} is missing: pip install 'regrow[api,worker]'")
+    try:
+        local.serve(host, port, data, say=lambda line: print(line, flush=True))
+    except Refused as error:
+        _fail(Exit.USAGE, str(error))
+
+
+@app.command()
+def upload(dataset: Upload, name: Name = None, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """Send a dataset and wait until it was checked."""
+    with _talking(server) as regrow:
+        found = _send(regrow, dataset, name, as_json)
+        _print(found, report.dataset, as_json)
+
+
+@app.command()
+def expand(  # noqa: PLR0913  (one parameter an option)
+    dataset: Upload,
+    out: Annotated[Path, _output("Where the expanded dataset goes.", "--output", "-o")],
+    *,
+    variants: Annotated[int | None, typer.Option(min=1, help="New images for each source image.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Fixes every mask and every noise.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps an image.")] = None,
+    preset: Annotated[Literal["exact", "balanced"] | None, typer.Option(help="The sampler's numbers.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="A split to expand; may be repeated.")] = None,
+    max_images: Annotated[int | None, typer.Option(min=1, help="Expand at most so many source images.")] = None,
+    blend: Annotated[
+        Literal["boxes", "none"] | None, typer.Option(help="`boxes`: labelled pixels are copied from the original.")
+    ] = None,
+    no_originals: Annotated[bool, typer.Option("--no-originals", help="Leave the uploaded images out.")] = False,
+    image_format: Annotated[
+        Literal["same", "png", "jpeg"] | None, typer.Option(help="File format of the new images.")
+    ] = None,
+    name: Name = None,
+    sheet: Annotated[Path | None, _output("Also draw a contact sheet.", "--sheet")] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Upload a dataset, expand it, and fetch the result. What is left out is for the server to choose."""
+    if out.exists() and out.samefile(dataset):
+        raise typer.BadParameter("that is the dataset itself", param_hint="--output")
+    wishes = {
+        "name": name,
+        "variants": variants,
+        "seed": seed,
+        "splits": split,
+        "max_images": max_images,
+        "blend": blend,
+        "sampler": _given(preset=preset, steps=steps),
+        "output": _given(image_format=image_format, include_originals=False if no_originals else None),
+    }
+    with _talking(server) as regrow:
+        found = _send(regrow, dataset, name, as_json)
+        job = regrow.create_job({"dataset_id": found["id"], **_given(**wishes)})
+        typer.echo(f"Job      {job['id']}", err=True)
+        with _going_on(job, server):
+            job = _wait(regrow, job)
+            fetched = _fetch(regrow, job, out)
+            drawn = sheet if sheet and _draw(regrow, job, sheet, rows=8) else None
+    if as_json:
+        paths = {"archive": str(fetched) if fetched else None, "sheet": str(drawn) if drawn else None}
+        print(json.dumps({"dataset": found, "job": job, **paths}, indent=2))
+    else:
+        print(report.result(job, fetched, drawn))
+    raise typer.Exit(_code(job))
+
+
+@app.command()
+def status(
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="Left out: all jobs.")] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Show all jobs, or one."""
+    with _talking(server) as regrow:
+        if job is None:
+            _print(list(regrow.jobs()), report.jobs, as_json)
+            return
+        found = regrow.job(job)
+        failed = [] if as_json or not found["counts"].get("failed") else regrow.items(job, state="failed")
+        _print(found, lambda answer: report.job(answer, failed), as_json)
+
+
+@app.command()
+def cancel(job: JobId, server: Server = DEFAULT_SERVER) -> None:
+    """End a job. What is done is packed and can be downloaded."""
+    with _talking(server) as regrow:
+        print(report.job(regrow.cancel(job), []))
+
+
+@app.command()
+def download(
+    job: JobId,
+    out: Annotated[Path, _output("Where the expanded dataset goes.", "--output", "-o")],
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Fetch the result of a job that is over. An interrupted download goes on where it stopped."""
+    with _talking(server) as regrow:
+        found = regrow.job(job)
+        print(report.result(found, _download(regrow, job, out), None))
+    raise typer.Exit(_code(found))
+
+
+@app.command()
+def sheet(
+    job: JobId,
+    out: Annotated[Path, _output("The picture to draw: .png or .jpg.", "--output", "-o")],
+    rows: Annotated[int, typer.Option(min=1, max=200, help="How many images.")] = 8,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Draw originals, masks, new images and differences side by side."""
+    with _talking(server) as regrow:
+        if not _draw(regrow, regrow.job(job), out, rows):
+            _fail(Exit.REFUSED, "No image of this job is done yet.")
+        print(f"Sheet    {out.absolute()}")
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+@contextmanager
+def _talking(server: str) -> "Iterator[Client]":
+    """A client; what goes wrong is said in a sentence, and decides the exit code."""
+    from regrow.client import Client
+
+    try:
+        with Client(server) as regrow:
+            yield regrow
+    except Unreachable as error:
+        _fail(Exit.UNREACHABLE, str(error))
+    except ProblemError as error:
+        _fail(Exit.REFUSED if error.status < 500 else Exit.UNEXPECTED, str(error))
+    except ClientError as error:
+        _fail(Exit.UNEXPECTED, str(error))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _fail(Exit.UNEXPECTED, f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
+
+
+@contextmanager
+def _going_on(job: "Job", server: str) -> Iterator[None]:
+    """Tells who interrupts the waiting that the work itself goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        at = "" if server == DEFAULT_SERVER else f" --server {server}"
+        _fail(
+            Exit.INTERRUPTED,
+            f"\nThe job goes on. To watch it: regrow status {job['id']}{at}\n"
+            f"To end it: regrow cancel {job['id']}{at}\n"
+            f"To fetch what it made: regrow download {job['id']} -o OUT.zip{at}",
+        )
+
+
+def _send(regrow: "Client", path: Path, name: str | None, as_json: bool) -> "Dataset":
+    """Upload and wait until it was checked; ends the command if it was rejected."""
+    from regrow import progress
+
+    with progress.transfer("uploading") as sent:
+        dataset = regrow.upload(path, name, on_progress=sent)
+    with progress.checking():
+        dataset = regrow.wait_dataset(dataset["id"])
+    if dataset["state"] == "rejected":
+        if as_json:
+            print(json.dumps(dataset, indent=2))
+        _fail(Exit.REFUSED, report.rejected(dataset))
+    return dataset
+
+
+def _wait(regrow: "Client", job: "Job") -> "Job":
+    from regrow import progress
+
+    with progress.expansion() as shown:
+        return regrow.wait_job(job["id"], on_poll=shown)
+
+
+def _fetch(regrow: "Client", job: "Job", out: Path) -> Path | None:
+    return _download(regrow, job["id"], out) if job["archive"] and job["archive"]["state"] == "ready" else None
+
+
+def _download(regrow: "Client", job_id: str, out: Path) -> Path:
+    from regrow import progress
+
+    with progress.transfer("downloading") as came:
+        return regrow.download(job_id, out, on_progress=came)
+
+
+def _draw(regrow: "Client", job: "Job", out: Path, rows: int) -> bool:
+    """Whether there was something to draw."""
+    from regrow import pictures
+    from regrow.sheet import contact_sheet
+
+    found = pictures.rows(regrow, job, rows)
+    if found:
+        contact_sheet(found).save(out)
+    return bool(found)
+
+
+def _code(job: "Job") -> Exit:
+    whole = job["state"] == "succeeded" and job["archive"] is not None and job["archive"]["state"] == "ready"
+    return Exit.OK if whole else Exit.INCOMPLETE
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value not in (None, {}, [])}
+
+
+def _print(answer: Any, in_words: Callable[[Any], str], as_json: bool) -> None:
+    print(json.dumps(answer, indent=2) if as_json else in_words(answer))
+
+
+def _fail(code: Exit, message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(code)

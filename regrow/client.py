@@ -1,0 +1,187 @@
+"""A client of the REST API, for scripts.
+
+with Client() as regrow:
+    dataset = regrow.wait_dataset(regrow.upload("fractures.zip")["id"])
+    job = regrow.wait_job(regrow.create_job({"dataset_id": dataset["id"], "variants": 4})["id"])
+    regrow.download(job["id"], "fractures_x5.zip")
+"""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self, cast
+
+from regrow.answers import Dataset, Image, Item, ItemState, Job, Readiness
+from regrow.download import download
+from regrow.wire import Wire, parsed, retry_after
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+_FINAL = frozenset({"succeeded", "completed_with_errors", "failed", "cancelled"})
+_WAITING_PATIENCE = 120.0  # a server that is started again must not end a wait of hours
+_STORING_SECONDS = 600.0  # for the server to store what was sent, and to answer
+_PAGE = 200
+
+
+class Client:
+    """Speaks to one server; every method raises `Unreachable` or `ProblemError` (see `regrow.errors`).
+
+    What only reads is tried again for two seconds, or while waiting for two minutes, before it counts as failed.
+
+    Args:
+        base_url: the server's address.
+        timeout: seconds without a sign of life after which a request has failed.
+    """
+
+    def __init__(self, base_url: str = DEFAULT_URL, timeout: float = 30.0) -> None:
+        self._wire = Wire(base_url, timeout)
+        self.base_url = self._wire.base_url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._wire.close()
+
+    def ready(self) -> Readiness:
+        """Whether the service can do its work, and what is missing if not."""
+        return cast(Readiness, parsed(self._wire.probe("/readyz")))
+
+    def upload(
+        self, path: str | Path, name: str | None = None, on_progress: Callable[[int, int], None] | None = None
+    ) -> Dataset:
+        """Send a zip. The dataset is `checking` then; `wait_dataset` waits until it was checked.
+
+        `on_progress` is called with the bytes sent and the bytes there are.
+        """
+        path = Path(path)
+        fields = {"name": name} if name is not None else {}
+        with _Sent(path, on_progress) as file:
+            files = {"file": (path.name, file, "application/zip")}
+            response = self._wire.post("/v1/datasets", data=fields, files=files, read_timeout=_STORING_SECONDS)
+        return cast(Dataset, parsed(response))
+
+    def dataset(self, dataset_id: str) -> Dataset:
+        return cast(Dataset, parsed(self._wire.get(f"/v1/datasets/{dataset_id}")))
+
+    def wait_dataset(self, dataset_id: str, on_poll: Callable[[Dataset], None] | None = None) -> Dataset:
+        """The dataset, once it is `ready` or `rejected`. `on_poll` is called with each answer on the way."""
+
+        def seen(answer: Any) -> bool:
+            if on_poll:
+                on_poll(answer)
+            return bool(answer["state"] != "checking")
+
+        return cast(Dataset, self._poll(f"/v1/datasets/{dataset_id}", seen))
+
+    def images(self, dataset_id: str) -> Iterator[Image]:
+        """All images of a dataset, page by page."""
+        return self._pages(f"/v1/datasets/{dataset_id}/images")
+
+    def image_file(self, dataset_id: str, image_id: int) -> bytes:
+        """An uploaded image, as it came."""
+        return self._wire.get(f"/v1/datasets/{dataset_id}/images/{image_id}/file").content
+
+    def create_job(self, spec: dict[str, Any]) -> Job:
+        """Start a job. `spec` is an ExpansionSpec: `dataset_id`, and what is to differ from the defaults."""
+        return cast(Job, parsed(self._wire.post("/v1/jobs", json=spec)))
+
+    def jobs(self) -> Iterator[Job]:
+        """All jobs, page by page."""
+        return self._pages("/v1/jobs")
+
+    def job(self, job_id: str) -> Job:
+        return cast(Job, parsed(self._wire.get(f"/v1/jobs/{job_id}")))
+
+    def wait_job(self, job_id: str, on_poll: Callable[[Job], None] | None = None) -> Job:
+        """The job, once it is over and its archive is built, or cannot be.
+
+        `on_poll` is called with each answer that differs from the one before.
+        """
+
+        def seen(answer: Any) -> bool:
+            if on_poll:
+                on_poll(answer)
+            return over(answer)
+
+        return cast(Job, self._poll(f"/v1/jobs/{job_id}", seen))
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job. What is done stays; it does no harm to a job that is over."""
+        return cast(Job, parsed(self._wire.post(f"/v1/jobs/{job_id}/cancel")))
+
+    def items(self, job_id: str, state: ItemState | None = None) -> Iterator[Item]:
+        """The items of a job, or those in one state, page by page."""
+        return self._pages(f"/v1/jobs/{job_id}/items", f"&state={state}" if state else "")
+
+    def item_image(self, job_id: str, item_id: int) -> bytes:
+        """A new image, as it will be in the archive."""
+        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/image").content
+
+    def item_mask(self, job_id: str, item_id: int) -> bytes:
+        """A PNG of the source image's size: white was kept, black was regrown."""
+        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/mask").content
+
+    def download(self, job_id: str, path: str | Path, on_progress: Callable[[int, int], None] | None = None) -> Path:
+        """Fetch a job's archive to `path`, replacing what is there once all of it has come and its SHA-256 is right.
+
+        An interrupted download goes on where it stopped, also in a later call. `on_progress` is called with the
+        bytes that are here and the bytes there are.
+
+        Raises:
+            Damaged: the bytes are not those the server announced.
+        """
+        return download(self._wire, f"/v1/jobs/{job_id}/archive", Path(path), on_progress)
+
+    def _poll(self, path: str, seen: Callable[[Any], bool]) -> Any:
+        """Ask again and again, at the pace the server names, until `seen` says that it has seen enough."""
+        etag, answer = "", None
+        while True:
+            headers = {"If-None-Match": etag} if etag else {}
+            response = self._wire.get(path, headers=headers, patience=_WAITING_PATIENCE)
+            if response.status_code != 304:
+                etag, answer = response.headers.get("ETag", ""), parsed(response)
+                if seen(answer):
+                    return answer
+            time.sleep(retry_after(response, default=1.0))
+
+    def _pages(self, path: str, query: str = "") -> Iterator[Any]:
+        cursor = ""
+        while True:
+            page = parsed(self._wire.get(f"{path}?limit={_PAGE}{query}{cursor}"))
+            yield from page["items"]
+            if page["next"] is None:
+                return
+            cursor = f"&cursor={page['next']}"
+
+
+def over(job: Job) -> bool:
+    """Whether nothing about a job will change any more: its last item has ended and its archive is built.
+
+    Its state is final a moment before its archive is ordered; `finished_at` is set together with that order.
+    """
+    archive = job["archive"]
+    return (
+        job["state"] in _FINAL
+        and job["finished_at"] is not None
+        and (archive is None or archive["state"] != "building")
+    )
+
+
+class _Sent(io.FileIO):
+    """A file that tells how much of it was read."""
+
+    def __init__(self, path: Path, on_progress: Callable[[int, int], None] | None) -> None:
+        super().__init__(path)
+        self._on_progress = on_progress
+        self._size = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(-1 if size is None else size)
+        if self._on_progress:
+            self._on_progress(self.tell(), self._size)
+        return data or b""

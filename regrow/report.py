@@ -1,0 +1,84 @@
+"""What the commands print, in words."""
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+
+from regrow.answers import Dataset, Item, Job
+from regrow.progress import said, size
+
+_MOST_FAILED = 20
+
+
+def dataset(found: Dataset) -> str:
+    """What was found in an upload."""
+    counts = found["counts"]
+    images, boxes = counts.get("images", {}), counts.get("boxes", {})
+    lines = [
+        f"Dataset  {found['id']}  {found['name']}: {found['state']} ({found['format']}, {found['layout']})",
+        *(
+            f"  {split}: {images.get(split, 0)} images, "
+            + ", ".join(f"{per_split.get(split, 0)} {name}" for name, per_split in boxes.items())
+            for split in found["splits"]
+        ),
+    ]
+    if counts.get("unlabelled"):
+        lines.append(f"  {counts['unlabelled']} images without a label")
+    return "\n".join([*lines, *_warnings(found["warnings"])])
+
+
+def rejected(found: Dataset) -> str:
+    """Why an upload cannot be used: every fault."""
+    faults = [
+        f"  {fault['where']}: {fault['what']}" if fault["where"] else f"  {fault['what']}"
+        for fault in found["problems"]
+    ]
+    return "\n".join([f"The dataset {found['name']} was rejected:", *faults])
+
+
+def jobs(found: Sequence[Job]) -> str:
+    """A line a job."""
+    if not found:
+        return "No jobs yet."
+    rows = [("JOB", "STATE", "DONE", "FAILED", "PROGRESS", "NAME")]
+    for job in found:
+        counts = job["counts"]
+        done = f"{counts.get('done', 0)}/{job['total']}"
+        rows.append(
+            (job["id"], job["state"], done, str(counts.get("failed", 0)), f"{job['progress']:.0%}", job["name"])
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def job(found: Job, failed: Iterable[Item]) -> str:
+    """All about one job."""
+    lines = [f"Job      {found['id']}  {found['name']}: {found['state']}", f"  {found['progress']:.0%}: {said(found)}"]
+    archive = found["archive"]
+    if archive:
+        detail = archive["error"] or (size(archive["bytes"]) if archive["bytes"] else "")
+        lines.append(f"  archive {archive['state']} {detail}".rstrip())
+    lines += _warnings(found["warnings"])
+    for item in islice(failed, _MOST_FAILED):
+        error = item["error"]
+        lines.append(
+            f"  failed: {item['path']}, variant {item['variant']}: {error['detail'] if error else 'no reason known'}"
+        )
+    left_out = found["counts"].get("failed", 0) - _MOST_FAILED
+    return "\n".join([*lines, f"  and {left_out} more"] if left_out > 0 else lines)
+
+
+def result(found: Job, archive: Path | None, sheet: Path | None) -> str:
+    """Where things are, at the end."""
+    lines = [job(found, [])]
+    if archive:
+        lines.append(f"Archive  {archive.absolute()}")
+    if sheet:
+        lines.append(f"Sheet    {sheet.absolute()}")
+    return "\n".join(lines)
+
+
+def _warnings(warnings: Iterable[str]) -> list[str]:
+    return [f"  warning: {warning}" for warning in warnings]

@@ -1,0 +1,150 @@
+"""HTTP as the client needs it: safe requests are tried again for a while, error answers become exceptions."""
+
+import ipaddress
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self, cast
+
+import httpx
+
+from regrow.answers import Fault
+from regrow.errors import ProblemError, Unreachable
+
+PATIENCE = 2.0
+"""Seconds for which a safe request is tried again before it counts as failed."""
+
+_BUSY = frozenset({429, 502, 503, 504})
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+
+
+class Wire:
+    """Requests to one server, over kept connections."""
+
+    def __init__(self, base_url: str, timeout: float) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._timeout = timeout
+        self._http = httpx.Client(
+            base_url=self.base_url,
+            timeout=timeout,
+            # A proxy from the environment cannot reach this machine's own loopback.
+            trust_env=not _loopback(self.base_url),
+            # Reading the certificates takes a tenth of a second, which plain HTTP need not wait for.
+            verify=self.base_url.startswith("https:"),
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def get(self, path: str, *, headers: Mapping[str, str] | None = None, patience: float = PATIENCE) -> httpx.Response:
+        """GET, tried again for `patience` seconds while the server is away or says that it is busy."""
+        pauses = Pauses(patience)
+        while True:
+            try:
+                with self.speaking():
+                    response = self._http.get(path, headers=headers)
+            except Unreachable:
+                if not pauses.wait():
+                    raise
+                continue
+            if response.status_code in _BUSY and pauses.wait(retry_after(response)):
+                continue
+            return checked(response)
+
+    def post(self, path: str, *, read_timeout: float | None = None, **body: Any) -> httpx.Response:
+        """POST, once: whether a lost one was carried out, nobody knows."""
+        if read_timeout is not None:
+            body["timeout"] = httpx.Timeout(self._timeout, read=read_timeout)
+        with self.speaking():
+            return checked(self._http.post(path, **body))
+
+    @contextmanager
+    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+        """GET whose body is read by the caller, piece by piece. An error answer raises, a broken connection too."""
+        plain = {"Accept-Encoding": "identity", **headers}
+        with self.speaking(), self._http.stream("GET", path, headers=plain) as response:
+            if response.status_code >= 400:
+                response.read()
+            yield checked(response)
+
+    def probe(self, path: str) -> httpx.Response:
+        """GET, once, and every status is an answer."""
+        with self.speaking():
+            return self._http.get(path)
+
+    @contextmanager
+    def speaking(self) -> Iterator[None]:
+        """Turns what httpx raises into Unreachable."""
+        try:
+            yield
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise Unreachable(self.base_url, str(error) or type(error).__name__) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Pauses:
+    """Growing pauses, until they would add up to more than `patience` seconds."""
+
+    def __init__(self, patience: float) -> None:
+        self._end = time.monotonic() + patience
+        self._pause = _FIRST_PAUSE
+
+    def wait(self, at_least: float = 0.0) -> bool:
+        """Sleep, or return False when that would take too long."""
+        pause = max(self._pause, at_least)
+        if time.monotonic() + pause > self._end:
+            return False
+        time.sleep(pause)
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        return True
+
+
+def retry_after(response: httpx.Response, default: float = 0.0) -> float:
+    """The seconds a response asks to wait; `default` where it does not say, or says a date."""
+    try:
+        return max(0.0, float(response.headers.get("Retry-After", default)))
+    except ValueError:
+        return default
+
+
+def checked(response: httpx.Response) -> httpx.Response:
+    """The response, unless it is an error."""
+    if response.status_code < 400:
+        return response
+    try:
+        problem = response.json()
+        errors = cast(list[Fault], problem.get("errors") or [])
+        raise ProblemError(response.status_code, problem["type"], problem["title"], problem.get("detail", ""), errors)
+    except (ValueError, KeyError, AttributeError):
+        raise _foreign(response) from None
+
+
+def parsed(response: httpx.Response) -> Any:
+    """The JSON of a response."""
+    try:
+        return response.json()
+    except ValueError:
+        raise _foreign(response) from None
+
+
+def _foreign(response: httpx.Response) -> ProblemError:
+    return ProblemError(
+        response.status_code,
+        "about:blank",
+        response.reason_phrase,
+        f"{response.request.url} answered {response.status_code} {response.reason_phrase}, but not as Regrow does. "
+        "Is that the server's address, and nothing between that answers in its place?",
+    )
+
+
+def _loopback(base_url: str) -> bool:
+    host = httpx.URL(base_url).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

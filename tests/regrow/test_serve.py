@@ -1,0 +1,279 @@
+"""`regrow serve` with its real processes."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+import regrow
+from regrow import preconditions, processes
+from regrow.processes import Processes
+
+ROOT = Path(regrow.__file__).parents[1]
+
+
+@dataclass
+class Served:
+    """A `regrow serve` and what it says."""
+
+    launcher: "subprocess.Popen[bytes]"
+    data: Path
+    port: int
+    console: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def said(self) -> str:
+        return self.console.read_text()
+
+    def ours(self, word: str = "") -> list[psutil.Process]:
+        return ours(self.data, word)
+
+    def of_group(self, name: str) -> psutil.Process:
+        """The worker of that queue: the leader of its process group."""
+        (leader,) = [process for process in self.ours(f"-Q {name}") if os.getpgid(process.pid) == process.pid]
+        return leader
+
+
+def start(folder: Path, **environ: str) -> Served:
+    data, port, console = folder / "data", free_port(), folder / "console"
+    command = [sys.executable, "-m", "regrow", "serve", "--port", str(port), "--data", str(data)]
+    with console.open("wb") as file:
+        launcher = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | environ, stdout=file, stderr=file, process_group=0
+        )
+    return Served(launcher, data, port, console)
+
+
+def refused(folder: Path, *arguments: str, **environ: str) -> str:
+    """Runs `regrow serve`, which must end with 2; what it says."""
+    command = [sys.executable, "-m", "regrow", "serve", "--data", str(folder), *arguments]
+    ran = subprocess.run(command, cwd=ROOT, env=os.environ | environ, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    return ran.stderr
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    made = start(tmp_path_factory.mktemp("a folder with spaces"))
+    try:
+        until(lambda: "ready\n" in made.said() or made.launcher.poll() is not None, 120, "ready")
+        yield made
+    finally:
+        made.launcher.kill()
+        made.launcher.wait()
+        for process in made.ours():
+            process.kill()
+
+
+def test_it_says_where_it_is_on_which_device_and_when_it_is_ready(served):
+    assert re.search(rf"Regrow is at {served.url} \(data: {re.escape(str(served.data))}, device: \w+", served.said())
+    assert httpx.get(f"{served.url}/healthz").json() == {"status": "ok"}
+    assert httpx.get(f"{served.url}/readyz").json()["ready"] is True
+    assert len(served.ours("valkey-server")) == 1
+
+
+def test_only_the_api_listens_and_only_on_this_machine(served):
+    listening = [
+        connection.laddr
+        for process in [psutil.Process(served.launcher.pid), *served.ours()]
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening == [("127.0.0.1", served.port)]
+
+
+def test_each_process_has_a_log(served):
+    logs = {path.stem: path.stat().st_size for path in (served.data / "logs").iterdir()}
+    assert set(logs) == {"api", "cpu", "gpu", "sweep", "broker", "guard"}
+    assert min(logs[name] for name in ("api", "cpu", "gpu", "broker")) > 0
+    assert logs["guard"] == 0
+
+
+def test_a_second_one_on_the_same_folder_is_refused_by_name(served):
+    said = refused(served.data, "--port", str(free_port()))
+    assert str(served.data) in said
+    assert f"process {served.launcher.pid}" in said
+    assert httpx.get(f"{served.url}/readyz").status_code == 200
+
+
+def test_a_worker_that_is_killed_comes_back_and_leaves_nothing_behind(served):
+    worker = served.of_group("cpu")
+    family = [worker, *worker.children(recursive=True)]
+    worker.kill()
+    until(lambda: "cpu was ended by SIGKILL" in served.said(), 5, "it is noticed")
+    until(lambda: len([p for p in served.ours("-Q cpu") if p.pid != worker.pid]) > 0, 15, "a new one is there")
+    assert [process for process in family if process.is_running()] == []
+    assert served.of_group("gpu").is_running()
+
+
+def test_a_broker_that_is_killed_comes_back_at_the_same_address(served):
+    (broker,) = served.ours("valkey-server")
+    broker.kill()
+
+    def answers() -> bool:
+        return httpx.get(f"{served.url}/readyz").json()["parts"]["broker"] == "ok"
+
+    until(lambda: served.ours("valkey-server") not in ([], [broker]) and answers(), 15, "the broker answers")
+
+
+def test_ctrl_c_reaches_the_launcher_alone_which_ends_all_in_order(served):
+    sockets = socket_folder(served)
+    # What a terminal does: it signals the whole foreground group.
+    os.killpg(served.launcher.pid, signal.SIGINT)
+    assert served.launcher.wait(60) == 0
+    assert served.ours() == []
+    assert not sockets.exists()
+    assert "was killed" not in served.said()
+    assert served.said().count("is started again") == 2  # the two killed above
+    with preconditions.locked(served.data):
+        pass
+
+
+def test_a_start_can_be_broken_off(tmp_path):
+    served = start(tmp_path)
+    until(lambda: "Logs are in" in served.said(), 60, "it starts")
+    served.launcher.send_signal(signal.SIGTERM)
+    assert served.launcher.wait(60) == 0
+    assert served.ours() == []
+
+
+def test_nothing_survives_a_killed_launcher_even_if_its_guard_was_replaced(tmp_path):
+    served = start(tmp_path)
+    until(lambda: len({os.getpgid(p.pid) for p in served.ours("celery")}) == 2, 60, "its workers are there")
+    (guard,) = served.ours("regrow.guard")
+    guard.kill()
+    until(lambda: [p.pid for p in served.ours("regrow.guard")] not in ([], [guard.pid]), 10, "a new guard is there")
+    sockets = socket_folder(served)
+    assert sockets.is_dir()
+    served.launcher.kill()
+    served.launcher.wait()
+    with pytest.raises(preconditions.Refused), preconditions.locked(served.data):
+        pytest.fail("the folder was given away while some of its processes were still there")
+    until(lambda: served.ours() == [], 15, "all are gone")
+    assert not sockets.exists()
+    with preconditions.locked(served.data):
+        pass
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org"])  # noqa: S104  (to be refused)
+def test_an_address_others_can_reach_is_refused_before_anything_is_started(tmp_path, host):
+    with pytest.raises(preconditions.Refused, match="no keys"):
+        preconditions.check_loopback(host)
+
+
+def test_refusals_end_with_2_and_leave_nothing_behind(tmp_path):
+    data = tmp_path / "data"
+    assert "no keys" in refused(data, "--host", "0.0.0.0")  # noqa: S104  (to be refused)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert port in refused(data, "--port", port)
+    assert "REGROW_THREADS" in refused(data, REGROW_THREADS="many")
+    assert not data.exists()
+
+
+def test_a_device_that_is_not_there_is_refused_and_all_is_ended(tmp_path):
+    said = refused(tmp_path / "data", "--port", str(free_port()), REGROW_DEVICE="cuda:99")
+    assert "REGROW_DEVICE=cpu" in said
+    assert ours(tmp_path / "data") == []
+
+
+class TestProcesses:
+    """The keeper of processes, with small ones."""
+
+    @pytest.fixture
+    def kept(self, tmp_path: Path) -> Iterator[tuple[Processes, list[str]]]:
+        said: list[str] = []
+        logs = tmp_path / "logs"
+        logs.mkdir()
+        with (tmp_path / "lock").open("w") as lock:
+            made = Processes(
+                os.environ | {"PYTHONPATH": str(ROOT)}, logs, tmp_path / "none", lock.fileno(), said.append
+            )
+            yield made, said
+            made.stop(["one"], 0.5, lambda: False)
+            made.close()
+
+    def test_the_pause_before_a_restart_grows(self, kept, tmp_path):
+        made, said = kept
+        made.start("one", [sys.executable, "-c", "raise SystemExit(7)"], tmp_path)
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            made.tend()
+            time.sleep(0.01)
+        assert [re.findall(r"code (\d+) .* in ([\d.]+) s", line)[0] for line in said] == [
+            ("7", "0.5"),
+            ("7", "1"),
+            ("7", "2"),
+        ]
+
+    def test_the_pause_is_short_again_after_a_good_run(self, kept, tmp_path, monkeypatch):
+        monkeypatch.setattr(processes, "STEADY", 0.2)
+        made, said = kept
+        made.start("one", [sys.executable, "-c", "import time; time.sleep(0.3)"], tmp_path)
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            made.tend()
+            time.sleep(0.01)
+        assert len(said) >= 2
+        assert all("in 0.5 s" in line for line in said)
+
+    def test_what_does_not_end_when_asked_is_killed_with_all_it_started(self, kept, tmp_path):
+        made, said = kept
+        stubborn = "import signal, subprocess, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        code = stubborn + "subprocess.Popen(['sleep', '1000']); open('up', 'w').close(); time.sleep(1000)"
+        made.start("one", [sys.executable, "-c", code], tmp_path)
+        until((tmp_path / "up").exists, 10, "it runs")
+        family = psutil.Process().children(recursive=True)
+        stubborn_ones = [process for process in family if "sleep" in " ".join(process.cmdline())]
+        assert len(stubborn_ones) == 2
+        made.stop(["one"], 0.3, lambda: False)
+        until(lambda: not any(map(alive, stubborn_ones)), 2, "both are gone")
+        assert said == ["one did not end in time and was killed"]
+
+
+def ours(data: Path, word: str = "") -> list[psutil.Process]:
+    """The processes that run in a data folder, with `word` in their command line: all but the launcher."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if Path(process.cwd()).is_relative_to(data) and word in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def until(true: Callable[[], bool], seconds: float, what: str) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            pytest.fail(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.1)
+
+
+def socket_folder(served: Served) -> Path:
+    """The private folder of the broker's socket, which the guard knows."""
+    return Path(served.ours("regrow.guard")[0].cmdline()[-1])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
