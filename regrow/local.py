@@ -75,9 +75,9 @@ def serve(host: str, port: int, data: Path | None, say: Say) -> None:
     with preconditions.locked(settings.data) as lock, preconditions.socket_folder() as sockets:
         broker = None if settings.broker_url.get_secret_value() else sockets / "broker.sock"
         logs = preconditions.folder(settings.data / "logs")
-        say(f"Logs are in {logs}")
         stop = Stop()
         stop.listen()
+        say(f"Logs are in {logs}")
         env = _environment(settings, broker)
         processes, probe = Processes(env, logs, sockets, lock, say), DeviceProbe(env, settings.data)
         try:

@@ -49,21 +49,21 @@ class Placement:
 
 
 def place(width: int, height: int, long_side: int, multiple: int) -> Placement:
-    """Scale a `width` x `height` picture to `long_side`, aspect kept, on a canvas of multiples of `multiple`.
+    """Scale a `width` x `height` picture to `long_side`, aspect kept, in the middle of a square canvas.
 
-    The picture is centred: padding is split between both sides, so none of the picture has a wide black band
-    for a neighbour where half of one would do.
+    The canvas' side is the next multiple of `multiple`. Square, since priors are trained on (padded) squares: on a
+    narrower canvas one paints the dark bands it expects into the picture.
     """
     if min(width, height, long_side, multiple) < 1:
         raise ValueError(f"sizes are at least 1, not {width} x {height} at {long_side} in multiples of {multiple}")
     scale = long_side / max(width, height)
     inner_width, inner_height = (max(1, round(side * scale)) for side in (width, height))
-    canvas_width, canvas_height = (math.ceil(side / multiple) * multiple for side in (inner_width, inner_height))
+    side = math.ceil(long_side / multiple) * multiple
     return Placement(
-        canvas_height=canvas_height,
-        canvas_width=canvas_width,
-        top=(canvas_height - inner_height) // 2,
-        left=(canvas_width - inner_width) // 2,
+        canvas_height=side,
+        canvas_width=side,
+        top=(side - inner_height) // 2,
+        left=(side - inner_width) // 2,
         height=inner_height,
         width=inner_width,
         source_height=height,

@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 ENGINE_VERSION = "1"
 """Raised whenever the same resolved spec and seed would give other pixels."""
@@ -19,6 +19,16 @@ class Strict(BaseModel):
     """A frozen value in which an unknown field is an error and no number may be NaN or infinite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _storable(text: str) -> str:
+    # PostgreSQL has no text with a NUL in it.
+    if "\0" in text:
+        raise ValueError("holds a NUL character")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
 
 
 class Preset(Strict):
@@ -91,14 +101,14 @@ class Output(Strict):
 class ExpansionSpec(Strict):
     """A request to expand a dataset."""
 
-    dataset_id: str = Field(description="The dataset, which must be `ready`.", min_length=1, max_length=64)
-    name: str = Field("", max_length=200, description="A name for people.")
+    dataset_id: Text = Field(description="The dataset, which must be `ready`.", min_length=1, max_length=64)
+    name: Text = Field("", max_length=200, description="A name for people.")
     variants: int = Field(2, ge=1, le=100, description="New images for each source image.")
-    splits: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
+    splits: tuple[Annotated[Text, Field(min_length=1, max_length=100)], ...] = Field(
         ("train",), min_length=1, description="Splits to expand. Others are never touched."
     )
     max_images: int | None = Field(None, ge=1, description="Expand at most this many source images.")
-    prior: str = Field("builtin", min_length=1, max_length=100, description="Name of an installed prior.")
+    prior: Text = Field("builtin", min_length=1, max_length=100, description="Name of an installed prior.")
     operator: Inpaint = Field(Inpaint(), description="What is hidden from the model.")
     sampler: Sampler = Field(Sampler(), description="How the sampler runs.")
     canvas: Canvas = Field(Canvas(), description="The picture the model works on.")

@@ -35,11 +35,6 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
-FINAL = frozenset(
-    {JobState.SUCCEEDED, JobState.COMPLETED_WITH_ERRORS, JobState.FAILED, JobState.CANCELLED},
-)
-
-
 def job_state(counts: Mapping[ItemState, int], *, paused: bool, cancel_requested: bool) -> JobState:
     """The state of a job, from how many of its items are in which state and what its owner asked for."""
     pending, running = counts.get(ItemState.PENDING, 0), counts.get(ItemState.RUNNING, 0)

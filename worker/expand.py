@@ -19,7 +19,7 @@ from shared.db import Sessions
 from shared.errors import RegrowError
 from shared.jobs import Result, Work
 from shared.masks import Area, inside_area, share_hidden
-from shared.plan import corners, keep_mask
+from shared.plan import blend, keep_mask
 from shared.settings import Settings
 from shared.spec import ENGINE_VERSION
 from shared.storage import Folder, result_key, sha256, source_key
@@ -30,9 +30,6 @@ from worker.psld.sampler import Guidance, NumericalFault, sample
 from worker.renewal import Renewal
 
 log = logging.getLogger(__name__)
-
-FEATHER = 0.01
-"""Width of the rim in which a labelled box fades into its new surroundings, in shares of the image's long side."""
 
 OnStep = Callable[[int, int], None]
 
@@ -204,10 +201,7 @@ def _settle(
     studio: Studio, sketch: Sketch, x: np.ndarray[Any, np.dtype[np.float32]], seconds: float, batch: int
 ) -> None:
     work, resolved = sketch.work, sketch.work.resolved
-    image = images.from_canvas(x, sketch.placement, sketch.original, work.white)
-    if resolved.blend == "boxes":
-        feather = FEATHER * max(image.size)
-        image = images.paste_boxes(image, sketch.original, corners(work.boxes), feather)
+    image = blend(x, sketch.placement, sketch.original, work.boxes, resolved, work.white)
     image_format = (
         (sketch.original.format or "PNG") if resolved.image_format == "same" else resolved.image_format.upper()
     )

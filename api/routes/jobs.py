@@ -1,10 +1,8 @@
 """Jobs: made, watched, cancelled."""
 
 import hashlib
-from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
-from pydantic import AfterValidator
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
@@ -15,30 +13,18 @@ from api.pages import AskedDep, Page
 from api.problems import documented
 from api.routes import HexId
 from shared import jobs, priors
-from shared.errors import Fault, Invalid
 from shared.models import Job
 from shared.queue import Task
 from shared.spec import ExpansionSpec
-from shared.states import FINAL, ArchiveState
+from shared.states import ArchiveState
 
 PATH = "/v1/jobs"
 
 router = APIRouter(prefix=PATH, tags=["jobs"])
 
 
-def _storable(spec: ExpansionSpec) -> ExpansionSpec:
-    for field in ("dataset_id", "name", "prior"):
-        if "\0" in getattr(spec, field):
-            raise Invalid(f"{field} holds a NUL character.", [Fault(f"body.{field}", "holds a NUL character")])
-    return spec
-
-
-# PostgreSQL has no text with a NUL in it.
-Spec = Annotated[ExpansionSpec, AfterValidator(_storable)]
-
-
 @router.post("", status_code=202, summary="Expand a dataset", responses=documented(400, 404, 409, 413, 422))
-def create_job(spec: Spec, caller: Caller, parts: PartsDep, response: Response) -> schemas.Job:
+def create_job(spec: ExpansionSpec, caller: Caller, parts: PartsDep, response: Response) -> schemas.Job:
     """One item is made for each labelled image and variant; workers take them from there."""
     with parts.sessions.write() as session:
         prior = priors.find(session, spec.prior)
@@ -74,7 +60,7 @@ def get_job(
     with sessions.read() as session:
         job = _told(session, jobs.get(session, caller, job_id))
     etag = f'"{hashlib.sha256(job.model_dump_json().encode()).hexdigest()}"'
-    changing = job.state not in FINAL or (job.archive is not None and job.archive.state == ArchiveState.BUILDING)
+    changing = job.finished_at is None or (job.archive is not None and job.archive.state == ArchiveState.BUILDING)
     headers = {"ETag": etag} | ({"Retry-After": "1"} if changing else {})
     if known(request, etag):
         return Response(status_code=304, headers=headers)

@@ -6,8 +6,8 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from conftest import until
 from fleet import Fleet
+from live import until
 from sqlalchemy import func, select
 
 from samples.phantoms import write_dataset

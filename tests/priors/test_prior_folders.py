@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from prior_files import WEIGHTS, edit, rename
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from worker.priors.diffusers import BUILTIN, BadPrior, load
 from worker.psld.operators import Inpaint
@@ -124,6 +125,10 @@ def test_the_empty_prompt_is_what_the_text_encoder_makes_of_it(stable_diffusion:
     inner = linear(normed(v, f"{layer}.layer_norm2"), f"{layer}.mlp.fc1")
     v = v + linear(inner * torch.sigmoid(1.702 * inner), f"{layer}.mlp.fc2")
     torch.testing.assert_close(prompt[0, 0], normed(v, "final_layer_norm"))
+
+    start_then_ends = torch.tensor([[53] + [54] * 76])
+    text_encoder = CLIPTextModel.from_pretrained(str(stable_diffusion / "text_encoder"), dtype=torch.float32)
+    torch.testing.assert_close(prompt, text_encoder(start_then_ends).last_hidden_state)
 
 
 def test_the_prompt_steers_the_denoiser(stable_diffusion: Path, tmp_path: Path) -> None:
@@ -263,8 +268,6 @@ SD_FAULTS: dict[str, tuple[Callable[[Path], Any], str, str]] = {
 
 
 def _text_encoder_of(folder: Path, width: int) -> None:
-    from transformers import CLIPTextConfig, CLIPTextModel
-
     old = json.loads((folder / "text_encoder" / "config.json").read_text())
     config = CLIPTextConfig(**{k: v for k, v in old.items() if not k.startswith("_")} | {"hidden_size": width})
     CLIPTextModel(config).save_pretrained(folder / "text_encoder")

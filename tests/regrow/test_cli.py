@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from regrow import cli
+from regrow import cli, pictures
 from shared.spec import ExpansionSpec
 
 ROOT = Path(cli.__file__).parents[1]
@@ -192,7 +192,16 @@ def test_download_fetches_the_archive(run, finished, tmp_path):
     assert hashlib.sha256(out.read_bytes()).hexdigest() == finished["archive"]["sha256"]
 
 
-def test_a_sheet_shows_different_images_first(run, finished, tmp_path):
+def test_a_sheet_shows_different_images_first(client, finished):
+    def sources(count):
+        return [row.title.partition(",")[0] for row in pictures.rows(client, finished, count)]
+
+    assert len(set(sources(3))) == 3
+    assert len(sources(4)) == 4
+    assert len(sources(7)) == 6
+
+
+def test_a_sheet_has_as_many_rows_as_were_asked_for(run, finished, tmp_path):
     assert run("sheet", finished["id"], "-o", tmp_path / "two.png", "--rows", 2).exit_code == 0
     assert run("sheet", finished["id"], "-o", tmp_path / "three.png", "--rows", 3).exit_code == 0
     (width, two), (same_width, three) = size(tmp_path / "two.png"), size(tmp_path / "three.png")

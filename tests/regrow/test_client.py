@@ -17,6 +17,7 @@ from PIL import Image
 
 import regrow
 from regrow import Client
+from regrow.client import over
 from regrow.errors import Damaged, ProblemError, Unreachable
 
 
@@ -59,6 +60,16 @@ def test_a_job_is_waited_for_until_its_archive_is_built(client, service, dataset
     assert job["counts"]["done"] == job["total"] == 9
     assert job["archive"]["state"] == "ready"
     assert polled[-1] == job
+
+
+def test_a_job_is_over_when_neither_its_items_nor_its_archive_will_change(finished):
+    archive = finished["archive"]
+    assert over(finished)
+    assert over(finished | {"archive": archive | {"state": "failed"}})
+    assert over(finished | {"state": "failed", "archive": None})
+    assert not over(finished | {"archive": archive | {"state": "building"}})
+    assert not over(finished | {"finished_at": None, "archive": None})  # the last item has ended this very moment
+    assert not over(finished | {"state": "cancelling"})
 
 
 def test_waiting_asks_for_changes_only_and_at_the_pace_the_server_names(client, service, dataset_id):

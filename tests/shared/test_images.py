@@ -65,7 +65,7 @@ def white_of(mode: str) -> int:
 
 @unhurried
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 1024), st.sampled_from([1, 8, 64]))
-def test_a_placement_keeps_the_aspect_and_centres_the_picture_on_the_smallest_canvas(
+def test_a_placement_keeps_the_aspect_and_centres_the_picture_on_the_smallest_square(
     width: int, height: int, long_side: int, multiple: int
 ) -> None:
     p = place(width, height, long_side, multiple)
@@ -73,10 +73,10 @@ def test_a_placement_keeps_the_aspect_and_centres_the_picture_on_the_smallest_ca
     assert abs(p.width * max(width, height) - width * long_side) <= max(width, height)
     assert abs(p.height * max(width, height) - height * long_side) <= max(width, height)
     assert min(p.width, p.height) >= 1
-    for canvas, start, inner in ((p.canvas_width, p.left, p.width), (p.canvas_height, p.top, p.height)):
-        assert canvas % multiple == 0
-        assert 0 <= canvas - inner < multiple
-        assert start == (canvas - inner) // 2
+    assert p.canvas_width == p.canvas_height
+    assert p.canvas_width % multiple == 0
+    assert 0 <= p.canvas_width - long_side < multiple
+    assert (p.left, p.top) == ((p.canvas_width - p.width) // 2, (p.canvas_height - p.height) // 2)
     assert p.downscale == max(width, height) / long_side
 
 

@@ -81,8 +81,8 @@ def test_a_box_that_ends_on_a_pixel_border_is_not_rounded_past_it() -> None:
 
 def test_a_margin_is_a_share_of_the_long_side_in_both_directions() -> None:
     labelled = labelled_area(np.array([[0.5, 0.5, 0.6, 0.6]]), place(100, 50, 100, 1), 0.04)
-    assert np.argwhere(labelled).min(axis=0).tolist() == [25 - 4, 50 - 4]
-    assert np.argwhere(labelled).max(axis=0).tolist() == [30 + 4 - 1, 60 + 4 - 1]
+    assert np.argwhere(labelled).min(axis=0).tolist() == [25 + 25 - 4, 50 - 4]
+    assert np.argwhere(labelled).max(axis=0).tolist() == [25 + 30 + 4 - 1, 60 + 4 - 1]
 
 
 @pytest.mark.parametrize("corner", [0.0, 0.5, 1.0])
@@ -139,7 +139,7 @@ def test_distance_equals_the_nearest_labelled_pixel_found_by_trying_all(labelled
 
 
 def test_padding_takes_no_part_in_the_farthest_distance() -> None:
-    wide, bare = place(64, 16, 64, 64), place(64, 16, 64, 1)
+    wide, bare = place(64, 16, 64, 64), Placement(16, 64, 0, 0, 16, 64, 16, 64)
     box = np.array([[0, 0, 0.1, 1]])
     padded = relative_distance(labelled_area(box, wide, 0), inside_area(wide))
     plain = relative_distance(labelled_area(box, bare, 0), inside_area(bare))

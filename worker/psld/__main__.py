@@ -7,22 +7,21 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
-from shared import images, masks
+from shared import images
 from shared.errors import RegrowError
-from shared.spec import MAX_SEED, PRESETS, GaussianDistance
+from shared.plan import blend, keep_mask
+from shared.spec import MAX_SEED, PRESETS, ExpansionSpec, ResolvedSpec, Sampler, resolve
 from worker.priors.diffusers import BUILTIN, BadPrior, load
 from worker.psld.operators import Inpaint
 from worker.psld.prior import LatentPrior
 from worker.psld.sampler import Guidance, NumericalFault, sample
 from worker.psld.schedule import walk
-
-MASK = GaussianDistance()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,15 +31,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     try:
-        guidance = _guidance(args.preset, args.steps)
         original = images.open_image(args.image.read_bytes(), str(args.image))
         images.encode(original, _format(args.output))  # a format that cannot hold it is refused now, not hours later
         prior = load(args.prior, args.device)
-        walk(prior.alpha_bar, guidance.steps)  # refuses more steps than the prior has
+        resolved = _resolved(args.preset, args.steps, prior)
+        walk(prior.alpha_bar, resolved.steps)  # refuses more steps than the prior has
     except (OSError, RegrowError, BadPrior, ValueError) as error:
         parser.error(str(error))
     try:
-        result = regrow(original, np.array(args.keep), args.seed, guidance, prior)
+        result = regrow(original, [(0, *box) for box in args.keep], args.seed, resolved, prior)
     except NumericalFault as error:
         sys.stderr.write(f"\n{parser.prog}: {error}\n")
         return 1
@@ -49,26 +48,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def regrow(
-    original: Image.Image, boxes: NDArray[np.float64], seed: int, guidance: Guidance, prior: LatentPrior
+    original: Image.Image, boxes: Sequence[Sequence[float]], seed: int, resolved: ResolvedSpec, prior: LatentPrior
 ) -> Image.Image:
-    """Return ``original`` with all but ``boxes`` (n, 4: x0, y0, x1, y1 as shares) sampled anew.
+    """Return ``original`` with all but ``boxes`` sampled anew, as the service does with an item of this ``seed``.
 
-    ``seed`` fixes the mask and the noise. The original fades out over the margin of the mask, whose pixels are kept.
+    ``boxes`` are rows of class index, x0, y0, x1, y1, the last four as shares of the image.
     """
     white = images.window(int(np.asarray(original).max())) if original.mode == "I;16" else 255
-    placement = images.place(original.width, original.height, prior.native_size, prior.multiple)
-    keep = masks.gaussian_distance(
-        masks.labelled_area(boxes, placement, MASK.margin),
-        masks.inside_area(placement),
-        np.random.default_rng(seed),
-        mu=MASK.mu,
-        sigma=MASK.sigma,
-    )
+    keep, placement = keep_mask(resolved, boxes, original.width, original.height, seed)
     operator = Inpaint(torch.from_numpy(keep)[None, None].to(prior.device))
     y = operator.forward(torch.from_numpy(images.to_canvas(original, placement, white))[None].to(prior.device))
+    guidance = Guidance(resolved.steps, resolved.gamma, resolved.omega, resolved.eta)
     x = sample(prior, operator, y, [torch.Generator().manual_seed(seed)], guidance, on_step=_show)
-    result = images.from_canvas(x[0].cpu().numpy(), placement, original, white)
-    return images.paste_boxes(result, original, boxes, feather=MASK.margin * max(original.size))
+    return blend(x[0].cpu().numpy(), placement, original, boxes, resolved, white)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,17 +78,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=_seed, required=True, metavar="N", help="fixes the mask and the noise")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="balanced", help="(default: %(default)s)")
-    parser.add_argument("--steps", type=int, metavar="N", help="sampler steps, instead of the preset's")
+    parser.add_argument("--steps", type=_count, metavar="N", help="sampler steps, instead of the preset's")
     parser.add_argument("--prior", type=Path, default=BUILTIN, metavar="FOLDER", help="(default: the built-in one)")
     parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
-    parser.add_argument("--threads", type=_threads, metavar="N", help="processor threads (default: torch's choice)")
+    parser.add_argument("--threads", type=_count, metavar="N", help="processor threads (default: torch's choice)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="its suffix is the format")
     return parser
 
 
-def _guidance(preset_name: str, steps: int | None) -> Guidance:
-    preset = PRESETS[preset_name]
-    return Guidance(preset.steps if steps is None else steps, preset.gamma, preset.omega, preset.eta)
+def _resolved(preset: Any, steps: int | None, prior: LatentPrior) -> ResolvedSpec:
+    spec = ExpansionSpec(dataset_id="none", sampler=Sampler(preset=preset))
+    resolved = resolve(spec, prior_sha256="", native_size=prior.native_size, multiple=prior.multiple)
+    return resolved if steps is None else resolved.model_copy(update={"steps": steps})
 
 
 def _format(path: Path) -> str:
@@ -127,11 +120,11 @@ def _seed(text: str) -> int:
     return seed
 
 
-def _threads(text: str) -> int:
-    threads = int(text)
-    if threads < 1:
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
         raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
-    return threads
+    return count
 
 
 def _device(text: str) -> torch.device:
