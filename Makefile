@@ -24,7 +24,7 @@ demo: install  ## Do the whole job once on drawn X-rays: leaves a zip and a cont
 	.venv/bin/python -m samples.demo
 
 test: install  ## Run all tests, those against a real Redis and a real PostgreSQL included
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
 check: install  ## Formatting, lint, types, import contracts
 	.venv/bin/ruff format --check

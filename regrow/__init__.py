@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from regrow.client import Client
 
-__all__ = ["Client"]
+__all__ = ["DEFAULT_URL", "Client"]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+"""Where `regrow serve` is, unless it is told otherwise."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,32 +1,20 @@
 """The `regrow` command."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from enum import IntEnum
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from regrow import report
-from regrow.errors import ClientError, ProblemError, Unreachable
+from regrow import DEFAULT_URL, report
+from regrow.outcome import Exit, code, fail, going_on, talking
 
 if TYPE_CHECKING:
     from regrow.answers import Dataset, Job
     from regrow.client import Client
-
-
-class Exit(IntEnum):
-    """What a command ends with."""
-
-    OK = 0
-    UNEXPECTED = 1
-    USAGE = 2
-    UNREACHABLE = 3
-    REFUSED = 4
-    INCOMPLETE = 5
-    INTERRUPTED = 130
 
 
 HELP = """Expand small labelled object-detection datasets: regrow everything but what is labelled.
@@ -50,10 +38,10 @@ Server = Annotated[str, typer.Option("--server", envvar="REGROW_SERVER", help="A
 AsJson = Annotated[bool, typer.Option("--json", help="Print the server's answer as JSON.")]
 Name = Annotated[str | None, typer.Option(help="A name for people; left out: the file's.")]
 Upload = Annotated[
-    Path, typer.Argument(metavar="DATASET.zip", exists=True, dir_okay=False, help="YOLO, COCO or Pascal VOC, zipped.")
+    Path,
+    typer.Argument(metavar="DATASET.zip", exists=True, dir_okay=False, help="A dataset in the YOLO format, zipped."),
 ]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
-DEFAULT_SERVER = "http://127.0.0.1:8000"
 
 
 def _in_a_folder(path: Path | None) -> Path | None:
@@ -63,8 +51,15 @@ def _in_a_folder(path: Path | None) -> Path | None:
     return path
 
 
-def _output(help_: str, *names: str) -> Any:
-    return typer.Option(*names, dir_okay=False, callback=_in_a_folder, help=help_)
+def _picture(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise typer.BadParameter(f"{path.name} is no name of a .png or .jpg")
+    return _in_a_folder(path)
+
+
+Archive = Annotated[
+    Path, typer.Option("--output", "-o", dir_okay=False, callback=_in_a_folder, help="Where the expanded dataset goes.")
+]
 
 
 @app.command()
@@ -80,17 +75,17 @@ def serve(
         from regrow import local
         from regrow.preconditions import Refused
     except ModuleNotFoundError as error:
-        _fail(Exit.UNEXPECTED, f"{error.name} is missing: pip install 'regrow[api,worker]'")
+        fail(Exit.UNEXPECTED, f"{error.name} is missing: pip install 'regrow[api,worker]'")
     try:
-        local.serve(host, port, data, say=lambda line: print(line, flush=True))
+        local.serve(host, port, data, _say)
     except Refused as error:
-        _fail(Exit.USAGE, str(error))
+        fail(Exit.USAGE, str(error))
 
 
 @app.command()
-def upload(dataset: Upload, name: Name = None, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+def upload(dataset: Upload, name: Name = None, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Send a dataset and wait until it was checked."""
-    with _talking(server) as regrow:
+    with talking(server) as regrow:
         found = _send(regrow, dataset, name, as_json)
         _print(found, report.dataset, as_json)
 
@@ -98,7 +93,7 @@ def upload(dataset: Upload, name: Name = None, server: Server = DEFAULT_SERVER, 
 @app.command()
 def expand(  # noqa: PLR0913  (one parameter an option)
     dataset: Upload,
-    out: Annotated[Path, _output("Where the expanded dataset goes.", "--output", "-o")],
+    out: Archive,
     *,
     variants: Annotated[int | None, typer.Option(min=1, help="New images for each source image.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes every mask and every noise.")] = None,
@@ -114,8 +109,10 @@ def expand(  # noqa: PLR0913  (one parameter an option)
         Literal["same", "png", "jpeg"] | None, typer.Option(help="File format of the new images.")
     ] = None,
     name: Name = None,
-    sheet: Annotated[Path | None, _output("Also draw a contact sheet.", "--sheet")] = None,
-    server: Server = DEFAULT_SERVER,
+    sheet: Annotated[
+        Path | None, typer.Option(dir_okay=False, callback=_picture, help="Also draw a contact sheet: .png or .jpg.")
+    ] = None,
+    server: Server = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Upload a dataset, expand it, and fetch the result. What is left out is for the server to choose."""
@@ -131,11 +128,11 @@ def expand(  # noqa: PLR0913  (one parameter an option)
         "sampler": _given(preset=preset, steps=steps),
         "output": _given(image_format=image_format, include_originals=False if no_originals else None),
     }
-    with _talking(server) as regrow:
+    with talking(server) as regrow:
         found = _send(regrow, dataset, name, as_json)
         job = regrow.create_job({"dataset_id": found["id"], **_given(**wishes)})
         typer.echo(f"Job      {job['id']}", err=True)
-        with _going_on(job, server):
+        with going_on(job, server):
             job = _wait(regrow, job)
             fetched = _fetch(regrow, job, out)
             drawn = sheet if sheet and _draw(regrow, job, sheet, rows=8) else None
@@ -144,17 +141,17 @@ def expand(  # noqa: PLR0913  (one parameter an option)
         print(json.dumps({"dataset": found, "job": job, **paths}, indent=2))
     else:
         print(report.result(job, fetched, drawn))
-    raise typer.Exit(_code(job))
+    raise typer.Exit(code(job))
 
 
 @app.command()
 def status(
     job: Annotated[str | None, typer.Argument(metavar="JOB", help="Left out: all jobs.")] = None,
-    server: Server = DEFAULT_SERVER,
+    server: Server = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Show all jobs, or one."""
-    with _talking(server) as regrow:
+    with talking(server) as regrow:
         if job is None:
             _print(list(regrow.jobs()), report.jobs, as_json)
             return
@@ -164,77 +161,45 @@ def status(
 
 
 @app.command()
-def cancel(job: JobId, server: Server = DEFAULT_SERVER) -> None:
+def cancel(job: JobId, server: Server = DEFAULT_URL) -> None:
     """End a job. What is done is packed and can be downloaded."""
-    with _talking(server) as regrow:
+    with talking(server) as regrow:
         print(report.job(regrow.cancel(job), []))
 
 
 @app.command()
 def download(
     job: JobId,
-    out: Annotated[Path, _output("Where the expanded dataset goes.", "--output", "-o")],
-    server: Server = DEFAULT_SERVER,
+    out: Archive,
+    server: Server = DEFAULT_URL,
 ) -> None:
     """Fetch the result of a job that is over. An interrupted download goes on where it stopped."""
-    with _talking(server) as regrow:
+    with talking(server) as regrow:
         found = regrow.job(job)
         print(report.result(found, _download(regrow, job, out), None))
-    raise typer.Exit(_code(found))
+    raise typer.Exit(code(found))
 
 
 @app.command()
 def sheet(
     job: JobId,
-    out: Annotated[Path, _output("The picture to draw: .png or .jpg.", "--output", "-o")],
+    out: Annotated[
+        Path,
+        typer.Option("--output", "-o", dir_okay=False, callback=_picture, help="The picture to draw: .png or .jpg."),
+    ],
     rows: Annotated[int, typer.Option(min=1, max=200, help="How many images.")] = 8,
-    server: Server = DEFAULT_SERVER,
+    server: Server = DEFAULT_URL,
 ) -> None:
     """Draw originals, masks, new images and differences side by side."""
-    with _talking(server) as regrow:
+    with talking(server) as regrow:
         if not _draw(regrow, regrow.job(job), out, rows):
-            _fail(Exit.REFUSED, "No image of this job is done yet.")
+            fail(Exit.REFUSED, "No image of this job is done yet.")
         print(f"Sheet    {out.absolute()}")
 
 
 def main() -> None:
     """The console script."""
     app()
-
-
-@contextmanager
-def _talking(server: str) -> "Iterator[Client]":
-    """A client; what goes wrong is said in a sentence, and decides the exit code."""
-    from regrow.client import Client
-
-    try:
-        with Client(server) as regrow:
-            yield regrow
-    except Unreachable as error:
-        _fail(Exit.UNREACHABLE, str(error))
-    except ProblemError as error:
-        _fail(Exit.REFUSED if error.status < 500 else Exit.UNEXPECTED, str(error))
-    except ClientError as error:
-        _fail(Exit.UNEXPECTED, str(error))
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _fail(Exit.UNEXPECTED, f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
-
-
-@contextmanager
-def _going_on(job: "Job", server: str) -> Iterator[None]:
-    """Tells who interrupts the waiting that the work itself goes on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        at = "" if server == DEFAULT_SERVER else f" --server {server}"
-        _fail(
-            Exit.INTERRUPTED,
-            f"\nThe job goes on. To watch it: regrow status {job['id']}{at}\n"
-            f"To end it: regrow cancel {job['id']}{at}\n"
-            f"To fetch what it made: regrow download {job['id']} -o OUT.zip{at}",
-        )
 
 
 def _send(regrow: "Client", path: Path, name: str | None, as_json: bool) -> "Dataset":
@@ -248,7 +213,7 @@ def _send(regrow: "Client", path: Path, name: str | None, as_json: bool) -> "Dat
     if dataset["state"] == "rejected":
         if as_json:
             print(json.dumps(dataset, indent=2))
-        _fail(Exit.REFUSED, report.rejected(dataset))
+        fail(Exit.REFUSED, report.rejected(dataset))
     return dataset
 
 
@@ -281,11 +246,6 @@ def _draw(regrow: "Client", job: "Job", out: Path, rows: int) -> bool:
     return bool(found)
 
 
-def _code(job: "Job") -> Exit:
-    whole = job["state"] == "succeeded" and job["archive"] is not None and job["archive"]["state"] == "ready"
-    return Exit.OK if whole else Exit.INCOMPLETE
-
-
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, {}, [])}
 
@@ -294,6 +254,9 @@ def _print(answer: Any, in_words: Callable[[Any], str], as_json: bool) -> None:
     print(json.dumps(answer, indent=2) if as_json else in_words(answer))
 
 
-def _fail(code: Exit, message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(code)
+def _say(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except OSError:
+        # The terminal is gone. What was started is to be kept alive, or ended in order, all the same.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  (for as long as the process lives)

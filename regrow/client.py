@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self, cast
 
+from regrow import DEFAULT_URL
 from regrow.answers import Dataset, Image, Item, ItemState, Job, Readiness
 from regrow.download import download
 from regrow.wire import Wire, parsed, retry_after
-
-DEFAULT_URL = "http://127.0.0.1:8000"
 
 _FINAL = frozenset({"succeeded", "completed_with_errors", "failed", "cancelled"})
 _WAITING_PATIENCE = 120.0  # a server that is started again must not end a wait of hours

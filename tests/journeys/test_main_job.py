@@ -22,7 +22,7 @@ from samples.phantoms import write_dataset
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"sampler": {"steps": 8}}
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("serve")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

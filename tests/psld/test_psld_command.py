@@ -75,7 +75,7 @@ def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path) -> None:
         (["--threads", "0"], "must be at least 1"),
         (["--preset", "wild"], "invalid choice: 'wild'"),
         (["--steps", "0"], "must be at least 1"),
-        (["--steps", "1001"], "1000"),
+        (["--steps", "1001"], "steps must be between 1 and the prior's 1000"),
         (["--device", "abacus"], "abacus"),
         (["--prior", "nowhere"], "nowhere is not a folder"),
         (["-o", "out.xyz"], "out.xyz: the suffix must be that of one of JPEG, PNG"),

@@ -227,7 +227,14 @@ def test_no_server_ends_with_3_and_says_what_to_do(zipped):
 
 @pytest.mark.parametrize(
     "arguments",
-    ["expand", "upload nowhere.zip", "status --rows 3", "nonsense", "download x -o no/such/folder/o.zip"],
+    [
+        "expand",
+        "upload nowhere.zip",
+        "status --rows 3",
+        "nonsense",
+        "download x -o no/such/folder/o.zip",
+        "sheet x -o sheet.txt",
+    ],
 )
 def test_wrong_usage_ends_with_2(run, arguments):
     assert run(*arguments.split()).exit_code == 2

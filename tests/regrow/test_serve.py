@@ -61,7 +61,9 @@ def start(folder: Path, **environ: str) -> Served:
 def refused(folder: Path, *arguments: str, **environ: str) -> str:
     """Runs `regrow serve`, which must end with 2; what it says."""
     command = [sys.executable, "-m", "regrow", "serve", "--data", str(folder), *arguments]
-    ran = subprocess.run(command, cwd=ROOT, env=os.environ | environ, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        command, cwd=ROOT, env=os.environ | environ, capture_output=True, text=True, check=False, timeout=120
+    )
     assert ran.returncode == 2, ran.stdout + ran.stderr
     return ran.stderr
 
@@ -151,6 +153,18 @@ def test_a_start_can_be_broken_off(tmp_path):
     assert served.ours() == []
 
 
+def test_a_terminal_that_is_closed_ends_it_in_order(tmp_path):
+    data = tmp_path / "data"
+    command = [sys.executable, "-m", "regrow", "serve", "--port", str(free_port()), "--data", str(data)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as launcher:
+        assert launcher.stdout.readline().startswith(b"Logs are in")
+        launcher.stdout.close()
+        launcher.send_signal(signal.SIGHUP)
+        assert launcher.wait(60) == 0
+        assert launcher.stderr.read() == b""
+    assert ours(data) == []
+
+
 def test_nothing_survives_a_killed_launcher_even_if_its_guard_was_replaced(tmp_path):
     served = start(tmp_path)
     until(lambda: len({os.getpgid(p.pid) for p in served.ours("celery")}) == 2, 60, "its workers are there")
@@ -185,9 +199,10 @@ def test_refusals_end_with_2_and_leave_nothing_behind(tmp_path):
     assert not data.exists()
 
 
-def test_a_device_that_is_not_there_is_refused_and_all_is_ended(tmp_path):
+def test_a_device_that_is_not_there_is_refused_before_anything_else_is_started(tmp_path):
     said = refused(tmp_path / "data", "--port", str(free_port()), REGROW_DEVICE="cuda:99")
     assert "REGROW_DEVICE=cpu" in said
+    assert not (tmp_path / "data" / "regrow.db").exists()
     assert ours(tmp_path / "data") == []
 
 

@@ -1,0 +1,74 @@
+"""How a command ends: its exit codes, and what it says when something went wrong."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from regrow import DEFAULT_URL
+from regrow.errors import ClientError, ProblemError, Unreachable
+
+if TYPE_CHECKING:
+    from regrow.answers import Job
+    from regrow.client import Client
+
+
+class Exit(IntEnum):
+    """What a command ends with."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    REFUSED = 4
+    INCOMPLETE = 5
+    INTERRUPTED = 130
+
+
+def code(job: "Job") -> Exit:
+    """How a command ends that has seen a job to its end."""
+    whole = job["state"] == "succeeded" and job["archive"] is not None and job["archive"]["state"] == "ready"
+    return Exit.OK if whole else Exit.INCOMPLETE
+
+
+@contextmanager
+def talking(server: str) -> "Iterator[Client]":
+    """A client; what goes wrong is said in a sentence, and decides the exit code."""
+    from regrow.client import Client
+
+    try:
+        with Client(server) as regrow:
+            yield regrow
+    except Unreachable as error:
+        fail(Exit.UNREACHABLE, str(error))
+    except ProblemError as error:
+        fail(Exit.REFUSED if error.status < 500 else Exit.UNEXPECTED, str(error))
+    except ClientError as error:
+        fail(Exit.UNEXPECTED, str(error))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        fail(Exit.UNEXPECTED, f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
+
+
+@contextmanager
+def going_on(job: "Job", server: str) -> Iterator[None]:
+    """Tells who interrupts the waiting that the work itself goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        at = "" if server == DEFAULT_URL else f" --server {server}"
+        fail(
+            Exit.INTERRUPTED,
+            f"\nThe job itself is not interrupted. To watch it: regrow status {job['id']}{at}\n"
+            f"To end it: regrow cancel {job['id']}{at}\n"
+            f"To fetch what it made: regrow download {job['id']} -o OUT.zip{at}",
+        )
+
+
+def fail(code: Exit, message: str) -> NoReturn:
+    """Say why on standard error, and end."""
+    typer.echo(message, err=True)
+    raise typer.Exit(code)
