@@ -26,6 +26,7 @@ from shared.db import make_sessions
 from shared.errors import RegrowError
 from shared.settings import Settings
 
+_PYTHON = [sys.executable, "-m"]
 _ROOT = Path(__file__).resolve().parents[1]
 _WORKERS_GRACE, _GRACE = 15.0, 5.0
 _BROKER_SECONDS = 10.0
@@ -103,6 +104,7 @@ class DeviceProbe:
     """Asks which device the workers will use, in a process of its own: torch takes seconds to import."""
 
     def __init__(self, env: Mapping[str, str], folder: Path) -> None:
+        self._said: tuple[str, str] | None = None
         self._process = subprocess.Popen(
             [sys.executable, "-m", "worker.device"],
             stdin=subprocess.DEVNULL,
@@ -114,18 +116,23 @@ class DeviceProbe:
             process_group=0,
         )
 
-    def answer(self, *, wait: bool = False) -> str | None:
-        """A few words about the device; None while that is not known yet, unless it is waited for.
+    def answer(self, *, wait: bool = False) -> tuple[str, int] | None:
+        """A few words about the device, and how many samplers suit it.
+
+        None while that is not known yet, unless it is waited for.
 
         Raises:
             Refused: there is no such device.
         """
         if not wait and self._process.poll() is None:
             return None
-        said, complaint = self._process.communicate()
+        if self._said is None:
+            self._said = self._process.communicate()
+        said, complaint = self._said
         if self._process.returncode != 0:
             raise Refused(complaint.strip() or f"worker.device ended with code {self._process.returncode}")
-        return said.strip()
+        words, samplers = said.splitlines()
+        return words, int(samplers)
 
     def end(self) -> None:
         self._process.kill()
@@ -134,14 +141,18 @@ class DeviceProbe:
 
 def _watch(processes: Processes, probe: DeviceProbe, url: str, data: Path, stop: Stop, say: Say) -> None:
     """Keep the processes alive until it is time to stop, and say when the service can be used."""
-    device, ready = None, False
+    device, up, ready = None, False, False
     worried = time.monotonic() + _PATIENCE
     while not stop.wait(_TICK):
         processes.tend()
         if device is None:
-            device = probe.answer() if _is_ok(_get(f"{url}/healthz")) else None
+            device = probe.answer()
             if device:
-                say(f"Regrow is at {url} (data: {data}, device: {device})")
+                processes.start("gpu", _celery("gpu", device[1]), data)
+        elif not up:
+            up = _is_ok(_get(f"{url}/healthz"))
+            if up:
+                say(f"Regrow is at {url} (data: {data}, device: {device[0]}, samplers: {device[1]})")
         elif not ready:
             ready = _is_ok(_get(f"{url}/readyz"))
             if ready:
@@ -169,16 +180,18 @@ def _is_ok(answer: httpx.Response | None) -> bool:
 
 
 def _commands(host: str, port: int) -> dict[str, list[str]]:
-    python = [sys.executable, "-m"]
-    uvicorn = [*python, "uvicorn", "--factory", "api.main:from_settings", "--host", host, "--port", str(port)]
-    celery = [*python, "celery", "-A", "worker.main", "worker", "--concurrency", "1", "--loglevel", "info"]
-    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    """All but the broker, which comes before, and the gpu worker, which comes when the device is known."""
+    uvicorn = [*_PYTHON, "uvicorn", "--factory", "api.main:from_settings", "--host", host, "--port", str(port)]
     return {
         "api": [*uvicorn, "--no-access-log", "--timeout-graceful-shutdown", "3"],
-        "cpu": [*celery, *quiet, "-Q", "cpu", "-n", "cpu@%h"],
-        "gpu": [*celery, *quiet, "-Q", "gpu", "-n", "gpu@%h"],
-        "sweep": [*python, "worker.sweep"],
+        "cpu": _celery("cpu", 1),
+        "sweep": [*_PYTHON, "worker.sweep"],
     }
+
+
+def _celery(queue: str, processes: int) -> list[str]:
+    celery = [*_PYTHON, "celery", "-A", "worker.main", "worker", "--concurrency", str(processes), "--loglevel", "info"]
+    return [*celery, "--without-gossip", "--without-mingle", "--without-heartbeat", "-Q", queue, "-n", f"{queue}@%h"]
 
 
 def _start_broker(processes: Processes, path: Path, folder: Path, logs: Path) -> None:

@@ -21,8 +21,11 @@ class Settings(BaseSettings):
     )
 
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`; `cuda` never falls back to the CPU.")
-    threads: Annotated[int, Field(ge=0)] = Field(
-        0, description="CPU threads of one sampler; 0: one a core. The same number gives the same bytes."
+    samplers: Annotated[int, Field(ge=0)] = Field(
+        0, description="Samplers of one `regrow serve`; 0: one on a GPU, on a CPU one a core (8 at most)."
+    )
+    threads: Annotated[int, Field(ge=1)] = Field(
+        1, description="CPU threads of one sampler. The same number gives the same bytes on a CPU."
     )
     batch: Annotated[int, Field(ge=0, le=256)] = Field(
         0, description="Items sampled at once on a GPU; 0: chosen by the worker. A CPU always samples one at a time."

@@ -30,26 +30,36 @@ def choose(wanted: str) -> torch.device:
     return device
 
 
-def threads(wanted: int) -> int:
-    """CPU threads of the sampler; 0 asks for one a core."""
-    return wanted or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else wanted or os.cpu_count() or 1
+def samplers(device: torch.device, wanted: int) -> int:
+    """How many samplers to run at once; 0 asks for what suits the device.
+
+    On a CPU that is one a core: small models gain little from a second thread (docs/benchmarks.md).
+    """
+    if wanted:
+        return wanted
+    if device.type != "cpu":
+        return 1
+    # The cores this process may use, where the system tells: a container may have fewer than the machine.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, 8)
 
 
-def describe(device: torch.device, thread_count: int) -> str:
-    """A few words for people: `cpu, 2 threads` or `cuda:0, NVIDIA H200`."""
+def describe(device: torch.device) -> str:
+    """A few words for people: `cpu`, or `cuda:0, NVIDIA H200`."""
     if device.type == "cuda":
         return f"cuda:{device.index or 0}, {torch.cuda.get_device_name(device)}"
-    return f"{device.type}, {thread_count} thread{'s' if thread_count > 1 else ''}"
+    return device.type
 
 
 def main() -> int:
+    """Print the device, and on a second line how many samplers suit it."""
     settings = Settings()
     try:
         device = choose(settings.device)
     except NotConfigured as error:
-        print(error.detail, file=sys.stderr)  # noqa: T201  (a command's answer)
+        sys.stderr.write(f"{error.detail}\n")
         return 3
-    print(describe(device, threads(settings.threads)))  # noqa: T201  (a command's answer)
+    sys.stdout.write(f"{describe(device)}\n{samplers(device, settings.samplers)}\n")
     return 0
 
 

@@ -94,8 +94,8 @@ def studio() -> "Studio":
     from worker.priors.diffusers import BUILTIN, load
 
     at = bench()
-    chosen, threads = device.choose(at.settings.device), device.threads(at.settings.threads)
-    torch.set_num_threads(threads)
+    chosen = device.choose(at.settings.device)
+    torch.set_num_threads(at.settings.threads)
     with at.sessions.write() as session:
         builtin = priors.register(session, "builtin", BUILTIN)
     parent = os.getppid()
@@ -113,8 +113,8 @@ def studio() -> "Studio":
             "torch": torch.__version__,
             "diffusers": version("diffusers"),
             "python": platform.python_version(),
-            "device": device.describe(chosen, threads),
-            "threads": threads,
+            "device": device.describe(chosen),
+            "threads": at.settings.threads,
             "dtype": "float32",
         },
         # A spawned child outlives a parent that was killed, and would keep the GPU.

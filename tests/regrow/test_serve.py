@@ -48,14 +48,20 @@ class Served:
         return leader
 
 
-def start(folder: Path, **environ: str) -> Served:
+@contextlib.contextmanager
+def started(folder: Path) -> Iterator[Served]:
+    """A `regrow serve`; whatever a failing test leaves of it is killed in the end."""
     data, port, console = folder / "data", free_port(), folder / "console"
     command = [sys.executable, "-m", "regrow", "serve", "--port", str(port), "--data", str(data)]
     with console.open("wb") as file:
-        launcher = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | environ, stdout=file, stderr=file, process_group=0
-        )
-    return Served(launcher, data, port, console)
+        launcher = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, process_group=0)
+    try:
+        yield Served(launcher, data, port, console)
+    finally:
+        launcher.kill()
+        launcher.wait()
+        for process in ours(data):
+            process.kill()
 
 
 def refused(folder: Path, *arguments: str, **environ: str) -> str:
@@ -70,15 +76,16 @@ def refused(folder: Path, *arguments: str, **environ: str) -> str:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    made = start(tmp_path_factory.mktemp("a folder with spaces"))
-    try:
+    with started(tmp_path_factory.mktemp("a folder with spaces")) as made:
         until(lambda: "ready\n" in made.said() or made.launcher.poll() is not None, 120, "ready")
         yield made
-    finally:
-        made.launcher.kill()
-        made.launcher.wait()
-        for process in made.ours():
-            process.kill()
+
+
+@pytest.fixture
+def starting(tmp_path: Path) -> Iterator[Served]:
+    """One that has just been started."""
+    with started(tmp_path) as made:
+        yield made
 
 
 def test_it_says_where_it_is_on_which_device_and_when_it_is_ready(served):
@@ -145,12 +152,11 @@ def test_ctrl_c_reaches_the_launcher_alone_which_ends_all_in_order(served):
         pass
 
 
-def test_a_start_can_be_broken_off(tmp_path):
-    served = start(tmp_path)
-    until(lambda: "Logs are in" in served.said(), 60, "it starts")
-    served.launcher.send_signal(signal.SIGTERM)
-    assert served.launcher.wait(60) == 0
-    assert served.ours() == []
+def test_a_start_can_be_broken_off(starting):
+    until(lambda: "Logs are in" in starting.said(), 60, "it starts")
+    starting.launcher.send_signal(signal.SIGTERM)
+    assert starting.launcher.wait(60) == 0
+    assert starting.ours() == []
 
 
 def test_a_terminal_that_is_closed_ends_it_in_order(tmp_path):
@@ -165,21 +171,20 @@ def test_a_terminal_that_is_closed_ends_it_in_order(tmp_path):
     assert ours(data) == []
 
 
-def test_nothing_survives_a_killed_launcher_even_if_its_guard_was_replaced(tmp_path):
-    served = start(tmp_path)
-    until(lambda: len({os.getpgid(p.pid) for p in served.ours("celery")}) == 2, 60, "its workers are there")
-    (guard,) = served.ours("regrow.guard")
+def test_nothing_survives_a_killed_launcher_even_if_its_guard_was_replaced(starting):
+    until(lambda: len({os.getpgid(p.pid) for p in starting.ours("celery")}) == 2, 60, "its workers are there")
+    (guard,) = starting.ours("regrow.guard")
     guard.kill()
-    until(lambda: [p.pid for p in served.ours("regrow.guard")] not in ([], [guard.pid]), 10, "a new guard is there")
-    sockets = socket_folder(served)
+    until(lambda: [p.pid for p in starting.ours("regrow.guard")] not in ([], [guard.pid]), 10, "a new guard is there")
+    sockets = socket_folder(starting)
     assert sockets.is_dir()
-    served.launcher.kill()
-    served.launcher.wait()
-    with pytest.raises(preconditions.Refused), preconditions.locked(served.data):
+    starting.launcher.kill()
+    starting.launcher.wait()
+    with pytest.raises(preconditions.Refused), preconditions.locked(starting.data):
         pytest.fail("the folder was given away while some of its processes were still there")
-    until(lambda: served.ours() == [], 15, "all are gone")
+    until(lambda: starting.ours() == [], 15, "all are gone")
     assert not sockets.exists()
-    with preconditions.locked(served.data):
+    with preconditions.locked(starting.data):
         pass
 
 
