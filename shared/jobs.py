@@ -193,7 +193,7 @@ def fail(session: Session, work: Work, kind: str, detail: str, *, final: bool) -
 
 
 def hand_back(session: Session, token: str) -> int:
-    """Return what is left of a batch unharmed: no attempt is counted. Items of a cancelled job end here."""
+    """Return what is left of a batch unharmed: no attempt is counted."""
     return _return(session, Item.token == token, lapsed=False)
 
 
@@ -209,11 +209,15 @@ def waiting(session: Session) -> bool:
 
 
 def conclude(session: Session) -> list[str]:
-    """Finish jobs none of whose items is live any more, and order their archives; returns those jobs' ids.
+    """End what is pending of cancelled jobs, finish jobs none of whose items is live any more, and order their
+    archives; returns the ids of those that were finished.
 
-    To be called in a transaction after the one that settled: two workers that settle the last two items at the same
-    time do not see each other's.
+    To be called in a transaction after the one that settled or cancelled: two workers that settle the last two items
+    at the same time do not see each other's.
     """
+    cancelled = select(Job.id).where(Job.finished_at.is_(None), Job.cancelled_at.is_not(None))
+    pending = Item.job_id.in_(cancelled) & (Item.state == ItemState.PENDING)
+    _release(session, pending, state=ItemState.CANCELLED, settled_at=now())
     live = select(Item.id).where(Item.job_id == Job.id, _LIVE).exists()
     over = select(Job.id).where(Job.finished_at.is_(None), ~live).with_for_update(skip_locked=True)
     finished = list(
@@ -232,12 +236,12 @@ def conclude(session: Session) -> list[str]:
 
 
 def cancel(session: Session, job: Job) -> None:
-    """End what is pending now; running items end when their worker next looks. Does nothing to a job that is over."""
-    if job.finished_at is not None or job.cancelled_at is not None:
-        return
-    session.execute(update(Job).where(Job.id == job.id).values(cancelled_at=now()))
-    pending = (Item.job_id == job.id) & (Item.state == ItemState.PENDING)
-    _release(session, pending, state=ItemState.CANCELLED, settled_at=now())
+    """Ask for the end of a job: nothing more of it is claimed, running items end when their worker next looks.
+
+    `conclude`, in a transaction of its own, ends what is pending. Does nothing to a job that is over.
+    """
+    wanted = update(Job).where(Job.id == job.id, Job.finished_at.is_(None), Job.cancelled_at.is_(None))
+    leases.changed(session, wanted.values(cancelled_at=now()))
     session.refresh(job)
 
 
@@ -342,13 +346,12 @@ def _release(session: Session, which: ColumnElement[bool], **values: Any) -> boo
 
 
 def _return(session: Session, which: ColumnElement[bool], *, lapsed: bool) -> int:
-    """Running items go back to the queue, or end: with their job if it was cancelled, for good after many lapses."""
+    """Running items go back to the queue, or end for good after many lapses."""
     running = which & (Item.state == ItemState.RUNNING)
-    cancelled = select(Job.cancelled_at).where(Job.id == Item.job_id).scalar_subquery().is_not(None)
     worn = Item.lapses + int(lapsed) >= leases.MAX_LAPSES
     values = {
-        "state": case((cancelled, ItemState.CANCELLED), (worn, ItemState.FAILED), else_=ItemState.PENDING),
-        "settled_at": case((cancelled | worn, now())),
+        "state": case((worn, ItemState.FAILED), else_=ItemState.PENDING),
+        "settled_at": case((worn, now())),
         "lapses": Item.lapses + int(lapsed),
         "step": 0,
     }

@@ -296,17 +296,55 @@ def test_a_job_of_failures_has_no_archive(sessions: Sessions, make_job: Make) ->
         assert session.get(Archive, job_id) is None
 
 
+def cancel(sessions: Sessions, job_id: str) -> list[str]:
+    with sessions.write() as session:
+        jobs.cancel(session, session.get_one(Job, job_id))
+    with sessions.write() as session:
+        return jobs.conclude(session)
+
+
 def test_cancelling_ends_what_waits_and_tells_who_works(sessions: Sessions, make_job: Make) -> None:
     job_id = make_job(3, 1)
     (work,) = claim(sessions)
-    for _ in range(2):
-        with sessions.write() as session:
-            jobs.cancel(session, session.get_one(Job, job_id))
+    assert cancel(sessions, job_id) == cancel(sessions, job_id) == []
     assert counts(sessions, job_id) == {ItemState.RUNNING: 1, ItemState.CANCELLED: 2}
     with sessions.write() as session:
         assert not jobs.renew(session, work.token, 1, 30)
         jobs.hand_back(session, work.token)
+    assert claim(sessions) == []
+    assert cancel(sessions, job_id) == [job_id]
     assert counts(sessions, job_id) == {ItemState.CANCELLED: 3}
+
+
+@pytest.mark.parametrize("how", ["fails", "lapses"])
+def test_an_item_of_a_cancelled_job_is_not_left_pending(sessions: Sessions, make_job: Make, how: str) -> None:
+    job_id = make_job(1, 1)
+    (work,) = claim(sessions)
+    cancel(sessions, job_id)
+    if how == "lapses":
+        expire(sessions)
+    with sessions.write() as session:
+        if how == "lapses":
+            jobs.sweep(session)
+        else:
+            jobs.fail(session, work, "odd", "it raised", final=False)
+    with sessions.write() as session:
+        assert jobs.conclude(session) == [job_id]
+    assert counts(sessions, job_id) == {ItemState.CANCELLED: 1}
+
+
+def test_cancelling_and_claiming_at_once_never_lock_each_other_out(sessions: Sessions, make_job: Make) -> None:
+    for _ in range(5):
+        job_id = make_job(4, 3)
+        with ThreadPoolExecutor(4) as pool:
+            claims = [pool.submit(claim, sessions, 2) for _ in range(6)]
+            pool.submit(cancel, sessions, job_id).result()
+            works = [work for one in claims for work in one.result()]
+        for token in {work.token for work in works}:
+            with sessions.write() as session:
+                jobs.hand_back(session, token)
+        cancel(sessions, job_id)
+        assert counts(sessions, job_id) == {ItemState.CANCELLED: 12}
 
 
 def test_progress_counts_steps_and_estimates_from_real_seconds(sessions: Sessions, make_job: Make) -> None:
