@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
 
 from api.problems import Place
 from shared import models
-from shared.jobs import Progress
+from shared.progress import Progress
 from shared.states import ArchiveState, DatasetState, ItemState, JobState, job_state
 
 

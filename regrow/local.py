@@ -87,7 +87,8 @@ def serve(host: str, port: int, data: Path | None, say: Say) -> None:
             _prepare(settings)
             if broker:
                 _start_broker(processes, broker, preconditions.folder(settings.data / "broker"), logs)
-            for name, argv in _commands(host, port).items():
+            uploads = preconditions.folder(settings.data / "tmp")
+            for name, argv in _commands(host, port, uploads).items():
                 processes.start(name, argv, settings.data)
             _watch(processes, probe, preconditions.url(host, port), settings.data, stop, say)
         finally:
@@ -179,11 +180,23 @@ def _is_ok(answer: httpx.Response | None) -> bool:
     return answer is not None and answer.status_code == httpx.codes.OK
 
 
-def _commands(host: str, port: int) -> dict[str, list[str]]:
+def _commands(host: str, port: int, uploads: Path) -> dict[str, list[str]]:
     """All but the broker, which comes before, and the gpu worker, which comes when the device is known."""
-    uvicorn = [*_PYTHON, "uvicorn", "--factory", "api.main:from_settings", "--host", host, "--port", str(port)]
+    # An upload passes through the temporary folder, and /tmp may be small, or memory.
+    uvicorn = [
+        "env",
+        f"TMPDIR={uploads}",
+        *_PYTHON,
+        "uvicorn",
+        "--factory",
+        "api.main:from_settings",
+        "--host",
+        host,
+        "--port",
+        str(port),
+    ]
     return {
-        "api": [*uvicorn, "--no-access-log", "--timeout-graceful-shutdown", "3"],
+        "api": [*uvicorn, "--host", host, "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "3"],
         "cpu": _celery("cpu", 1),
         "sweep": [*_PYTHON, "worker.sweep"],
     }

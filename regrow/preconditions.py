@@ -12,10 +12,8 @@ from pathlib import Path
 from pydantic import ValidationError
 from sqlalchemy import make_url
 
-from shared.settings import Settings
+from shared.settings import LOOPBACK, Settings
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-"""The addresses the API answers to."""
 _LONGEST_SOCKET = 100  # of the 104 (macOS) or 108 bytes a unix socket's path may have
 
 

@@ -42,11 +42,6 @@ class Placement:
     source_height: int
     source_width: int
 
-    @property
-    def downscale(self) -> float:
-        """Long side of the source over that of the inner rectangle: above 1 the canvas shows less than the source."""
-        return max(self.source_height, self.source_width) / max(self.height, self.width)
-
 
 def place(width: int, height: int, long_side: int, multiple: int) -> Placement:
     """Scale a `width` x `height` picture to `long_side`, aspect kept, in the middle of a square canvas.
@@ -211,17 +206,25 @@ def _distance(places: NDArray[np.int_], first: int, end: int) -> NDArray[np.int_
     return np.maximum(np.maximum(first - places, places - (end - 1)), 0)
 
 
+def can_hold(image_format: str, mode: str) -> bool:
+    """Whether files of one of FORMATS can hold images of a mode."""
+    return mode in _WRITERS[image_format][0]
+
+
 def encode(image: Image.Image, image_format: str) -> bytes:
     """The image as a file of one of FORMATS, pixels only: no EXIF, XMP, colour profile or text; deterministic.
 
     JPEG has quality 95 and full chroma; the rest is lossless. WebP has no grey: it reads back as RGB.
-    Raises Invalid where the format cannot hold the image's mode (16 bit or alpha in a JPEG).
+    Raises Invalid where the format cannot hold the image's mode (16 bit or alpha in a JPEG) or size.
     """
-    modes, options = _WRITERS[image_format]
-    if image.mode not in modes:
+    if not can_hold(image_format, image.mode):
         raise Invalid(f"{image_format} cannot hold an image of mode {image.mode}; choose PNG")
+    _, options = _WRITERS[image_format]
     # Pillow writes what it finds in `info`: a copy of the pixels alone has nothing to write.
     bare = Image.frombytes(image.mode, image.size, image.tobytes())
     out = BytesIO()
-    bare.save(out, format=image_format, **options)
+    try:
+        bare.save(out, format=image_format, **options)
+    except (OSError, ValueError) as error:  # such as a side longer than the format's 65,535
+        raise Invalid(f"{image_format} cannot hold an image of {image.width} x {image.height}: {error}") from error
     return out.getvalue()

@@ -1,18 +1,20 @@
 """The life of an item, all of it: made, claimed, renewed, settled, handed back, swept; and of its job, which follows.
 
-Every change of state is one conditional UPDATE, so that it does not matter who else tries the same.
+Every change of state is one conditional UPDATE, so that it does not matter who else tries the same. The module is long
+because who may change an item's state, and when, is read together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, case, func, insert, select, update
+from sqlalchemy import ColumnElement, case, func, insert, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from shared import datasets, leases
 from shared.db import now
 from shared.errors import Invalid, NotFound
+from shared.images import can_hold
 from shared.models import Archive, Image, Item, Job, Prior
 from shared.spec import ExpansionSpec, ResolvedSpec, item_seed, resolve, work_key
 from shared.states import ItemState
@@ -49,18 +51,6 @@ class Result:
     seconds: float
     measures: dict[str, Any]
     made_by: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A job in numbers."""
-
-    counts: dict[ItemState, int]
-    share: float
-    """0..1, counted in sampler steps."""
-    items_per_second: float | None
-    eta_seconds: float | None
-    """From the seconds items really took on the workers now at it; None while that is not known."""
 
 
 def get(session: Session, owner: str, job_id: str) -> Job:
@@ -108,6 +98,7 @@ def create(session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_
         raise Invalid(
             f"There is nothing to expand: none of the {len(found)} images in {', '.join(spec.splits)} has a label."
         )
+    _check_format(spec, images)
     if len(images) * spec.variants > max_items:
         raise Invalid(f"The job would make {len(images) * spec.variants} images; the limit is {max_items}.")
     job = Job(
@@ -251,48 +242,6 @@ def counts(session: Session, job_id: str) -> dict[ItemState, int]:
     return {state: int(count) for state, count in rows}
 
 
-def progress(session: Session, job: Job) -> Progress:
-    """The job in numbers: one query."""
-    return progresses(session, [job])[job.id]
-
-
-def progresses(session: Session, some: Sequence[Job]) -> dict[str, Progress]:
-    """Each of some jobs in numbers, by its id: one query for all."""
-    rows = session.execute(
-        select(
-            Item.job_id,
-            Item.state,
-            func.count().label("items"),
-            func.sum(Item.step).label("steps"),
-            func.avg(Item.seconds).label("seconds"),
-            func.count(Item.token.distinct()).label("batches"),
-            func.sum(now() - Item.started_at).label("elapsed"),
-        )
-        .where(Item.job_id.in_([job.id for job in some]))
-        .group_by(Item.job_id, Item.state)
-    ).all()
-    by_job: dict[str, dict[ItemState, Row[Any]]] = {job.id: {} for job in some}
-    for row in rows:
-        by_job[row.job_id][row.state] = row
-    return {job.id: _progress(job, by_job[job.id]) for job in some}
-
-
-def _progress(job: Job, by_state: Mapping[ItemState, Row[Any]]) -> Progress:
-    steps = ResolvedSpec.model_validate(job.resolved).steps
-    number = {state: int(row.items) for state, row in by_state.items()}
-    total, left = sum(number.values()), number.get(ItemState.PENDING, 0) + number.get(ItemState.RUNNING, 0)
-    running, done = by_state.get(ItemState.RUNNING), by_state.get(ItemState.DONE)
-    stepped = int(running.steps or 0) if running else 0
-    share = (total - left + stepped / steps) / total
-    rate = None
-    if running and done and done.seconds:
-        rate = int(running.batches) / float(done.seconds)
-    elif running and stepped:
-        # Nothing is done yet: the running items have come `stepped / steps` items far in their mean time so far.
-        rate = stepped / steps / max(float(running.elapsed) / int(running.items), 1e-3)
-    return Progress(number, share, rate, (left - stepped / steps) / rate if rate else None)
-
-
 def _take(
     session: Session, job_id: str, token: str, worker: str, limit: int, lease: float, *, suspect: bool
 ) -> Sequence[int]:
@@ -363,6 +312,16 @@ def _return(session: Session, which: ColumnElement[bool], *, lapsed: bool) -> in
         )
         session.execute(gone.values(error={"type": "worker_lost", "detail": leases.GIVEN_UP}))
     return changed
+
+
+def _check_format(spec: ExpansionSpec, images: Sequence[Image]) -> None:
+    wanted = spec.output.image_format
+    unfit = [image for image in images if wanted != "same" and not can_hold(wanted.upper(), image.mode)]
+    if unfit:
+        raise Invalid(
+            f"output.image_format: {wanted} cannot hold {len(unfit)} of the images, such as {unfit[0].path} of mode "
+            f"{unfit[0].mode}. Choose png or same."
+        )
 
 
 def _row(job_id: str, spec: ExpansionSpec, resolved: ResolvedSpec, image: Image, variant: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""One rule for all leased work: who holds the token before `lease_until`, by the database's clock, holds the work.
+"""Leased work: who holds the token before `lease_until`, by the database's clock, holds the work.
 
-Datasets to check and archives to build are leased one by one, by the functions here; items in batches, by `jobs`.
+Datasets to check and archives to build are leased one by one, by the functions here; items in batches, in `jobs`.
 """
 
 import secrets
@@ -12,12 +12,12 @@ from sqlalchemy import cast as cast_sql
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.db import now
-from shared.models import Archive, Dataset, Item
+from shared.models import Archive, Dataset
 
 MAX_LAPSES = 10
-GIVEN_UP = f"{MAX_LAPSES} workers vanished while they worked on it; it is not tried again"
+GIVEN_UP = f"it was tried {MAX_LAPSES} times, and each time its worker failed or vanished; the worker's log says more"
 
-Leasable = type[Dataset] | type[Item] | type[Archive]
+Leasable = type[Dataset | Archive]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def free(model: Leasable) -> ColumnElement[bool]:
     return or_(model.lease_until.is_(None), model.lease_until < now())
 
 
-def claim(session: Session, model: type[Dataset | Archive], todo: ColumnElement[bool], seconds: float) -> Claim | None:
+def claim(session: Session, model: Leasable, todo: ColumnElement[bool], seconds: float) -> Claim | None:
     """Take the oldest row for which `todo` holds and which nobody holds."""
     key, token = _key(model), new_token()
     oldest = select(key).where(todo, free(model)).order_by(model.created_at).limit(1).with_for_update(skip_locked=True)
@@ -45,7 +45,7 @@ def claim(session: Session, model: type[Dataset | Archive], todo: ColumnElement[
     lapses = model.lapses + cast_sql(model.token.is_not(None), Integer)
     taken = session.scalar(
         update(model)
-        .where(key.in_(oldest))
+        .where(key == oldest.scalar_subquery())
         .values(token=token, lease_until=now() + seconds, lapses=lapses)
         .returning(key)
         .execution_options(synchronize_session=False)
@@ -61,18 +61,23 @@ def renew(session: Session, model: Leasable, token: str, seconds: float) -> bool
     return changed(session, update(model).where(model.token == token).values(lease_until=now() + seconds)) > 0
 
 
-def settle(session: Session, model: type[Dataset | Archive], claim: Claim, **values: Any) -> bool:
+def settle(session: Session, model: Leasable, claim: Claim, **values: Any) -> bool:
     """Write `values` and let go; False, and nothing written, if the claim was lost meanwhile."""
     mine = (_key(model) == claim.id) & (model.token == claim.token)
     return changed(session, update(model).where(mine).values(token=None, lease_until=None, **values)) == 1
 
 
-def waiting(session: Session, model: type[Dataset | Archive], todo: ColumnElement[bool]) -> bool:
+def release(session: Session, model: Leasable, claim: Claim) -> bool:
+    """Let go of work that could not be done for no fault of its own: nothing counts against it."""
+    return settle(session, model, claim)
+
+
+def waiting(session: Session, model: Leasable, todo: ColumnElement[bool]) -> bool:
     """Whether there is a row for which `todo` holds and which nobody holds."""
     return session.scalar(select(_key(model)).where(todo, free(model)).limit(1)) is not None
 
 
-def give_up(session: Session, model: type[Dataset | Archive], todo: ColumnElement[bool], **values: Any) -> int:
+def give_up(session: Session, model: Leasable, todo: ColumnElement[bool], **values: Any) -> int:
     """Write `values` to rows that ended `MAX_LAPSES` workers; returns how many."""
     worn = update(model).where(todo, model.lapses >= MAX_LAPSES, free(model))
     return changed(session, worn.values(token=None, lease_until=None, **values))
@@ -84,5 +89,5 @@ def changed(session: Session, statement: Update) -> int:
     return cast("CursorResult[Any]", result).rowcount
 
 
-def _key(model: type[Dataset | Archive]) -> InstrumentedAttribute[str]:
+def _key(model: Leasable) -> InstrumentedAttribute[str]:
     return model.id if issubclass(model, Dataset) else model.job_id

@@ -8,6 +8,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 GiB = 1024**3
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""The addresses of this machine alone, the only ones that are served while there are no keys."""
+
 
 class Settings(BaseSettings):
     """All settings, checked and frozen. Every one has a default that suits one machine."""
@@ -34,7 +37,9 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(gt=0)] = Field(
         30.0, description="A worker that does not renew its claim for this long has lost it."
     )
-    renew_seconds: Annotated[float, Field(gt=0)] = Field(10.0, description="How often a worker renews its claim.")
+    renew_seconds: Annotated[float, Field(gt=0)] = Field(
+        2.0, description="How often a worker renews its claim, notes its step and learns of a cancel."
+    )
     sweep_seconds: Annotated[float, Field(gt=0)] = Field(
         10.0, description="How often lapsed claims are freed and forgotten hints sent again."
     )

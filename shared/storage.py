@@ -6,7 +6,6 @@ Keys are made of ids and hashes, never of a user's file names.
 import hashlib
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -66,17 +65,16 @@ class Folder:
     def open(self, key: str) -> BinaryIO:
         return self.path(key).open("rb")
 
+    def there(self) -> bool:
+        """Whether the folder itself is there: a share that is not mounted is not."""
+        return self.root.is_dir()
+
     def exists(self, key: str) -> bool:
         return self.path(key).is_file()
 
     def delete(self, key: str) -> None:
         """Remove `key`; nothing happens if it is not there."""
         self.path(key).unlink(missing_ok=True)
-
-    def free_bytes(self) -> int:
-        """Free space, in bytes."""
-        self._make_root()
-        return shutil.disk_usage(self.root).free
 
     def path(self, key: str) -> Path:
         """The file behind `key`."""

@@ -110,6 +110,11 @@ def build_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
             with sessions.write() as session:
                 archives.fail(session, claim, f"a stored file is gone: {error.filename}")
             return True
+        except OSError:
+            # A full disk is not the archive's fault: it waits, and the sweep has it tried again.
+            with sessions.write() as session:
+                leases.release(session, Archive, claim)
+            raise
         with storage.path(key).open("rb") as written:
             digest, size = hashlib.file_digest(written, "sha256").hexdigest(), written.seek(0, io.SEEK_END)
     with sessions.write() as session:

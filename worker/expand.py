@@ -1,5 +1,6 @@
 """Claimed items become stored images: the one file that knows both rows and tensors."""
 
+import errno
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,11 +28,13 @@ from worker.priors.cache import PriorCache
 from worker.psld.operators import Inpaint
 from worker.psld.prior import LatentPrior
 from worker.psld.sampler import Guidance, NumericalFault, sample
-from worker.renewal import Renewal
+from worker.renewal import Pace, Renewal
 
 log = logging.getLogger(__name__)
 
 OnStep = Callable[[int, int], None]
+
+_STORAGE_AWAY = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENOTCONN, errno.EIO}
 
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "BMP": "bmp", "TIFF": "tif", "WEBP": "webp"}
 
@@ -81,6 +84,8 @@ def expand_next(studio: Studio, wake: Callable[[], None]) -> int:
 
     `wake` is called before sampling if more items wait, so that other workers do not wait for this one.
     """
+    if studio.stop():
+        return 0
     limit = 1 if studio.device.type == "cpu" else studio.settings.batch or 2
     with studio.sessions.write() as session:
         batch = jobs.claim(session, studio.name, limit, studio.settings.lease_seconds)
@@ -90,34 +95,46 @@ def expand_next(studio: Studio, wake: Callable[[], None]) -> int:
         more = jobs.waiting(session)
     if more:
         wake()
-    token, step = batch[0].token, 0
+    token, pace = batch[0].token, Pace()
 
     def renew() -> bool:
+        if pace.hangs():
+            log.error("no step has ended for %.0f s after step %d; the batch is let go", pace.waited(), pace.step)
+            return False
         with studio.sessions.write() as session:
-            return jobs.renew(session, token, step, studio.settings.lease_seconds)
+            return jobs.renew(session, token, pace.step, studio.settings.lease_seconds)
 
     with Renewal(renew, studio.settings.renew_seconds) as renewal:
 
         def on_step(done: int, _steps: int) -> None:
-            nonlocal step
-            step = done
+            pace.note(done)
             if renewal.lost or studio.stop():
                 raise Stopped
 
         try:
-            sketches = []
-            for work in batch:
-                with _fate(studio, work):
-                    sketches.append(_sketch(studio, work))
-            for _, group in groupby(sketches, key=lambda sketch: sketch.x.shape):
-                _paint(studio, list(group), on_step)
+            _make(studio, batch, on_step)
         except Stopped:
-            log.info("stopped at step %d; %d items go back", step, len(batch))
+            log.info("stopped at step %d; %d items go back", pace.step, len(batch))
         finally:
             # Whatever is still ours, also after an error nobody foresaw, goes back; settled items no longer are.
             with studio.sessions.write() as session:
                 jobs.hand_back(session, token)
     return len(batch)
+
+
+def _make(studio: Studio, batch: Sequence[Work], on_step: OnStep) -> None:
+    sketches = []
+    for work in batch:
+        with _fate(studio, work):
+            sketches.append(_sketch(studio, work))
+    if not sketches:
+        return
+    # Outside every item's fate: a prior that cannot be loaded is this worker's trouble, not theirs.
+    folder, _ = studio.prior_folders[batch[0].resolved.prior]
+    prior = studio.priors.get(folder, str(studio.device))
+    on_step(0, 0)
+    for _, group in groupby(sketches, key=lambda sketch: sketch.x.shape):
+        _paint(studio, prior, list(group), on_step)
 
 
 @contextmanager
@@ -135,11 +152,11 @@ def _fate(studio: Studio, work: Work) -> Iterator[None]:
         resolved = work.resolved
         detail = f"{fault} (preset {resolved.preset}, gamma {resolved.gamma}, omega {resolved.omega})"
         _fail(studio, work, "numerical_fault", detail, final=True)
-    except FileNotFoundError as error:
-        _fail(studio, work, "original_missing", f"the stored original is gone: {error.filename}", final=False)
-    except OSError:
+    except OSError as error:
         # A full disk or a share that is away: no fault of the item's, so no attempt of its is spent.
-        raise
+        if error.errno in _STORAGE_AWAY or not studio.storage.there():
+            raise
+        _fail(studio, work, "storage", f"{error.strerror or error}: {error.filename}", final=False)
     except Exception as error:
         log.exception("item %d of job %s", work.item_id, work.job_id)
         _fail(studio, work, "unexpected", f"{type(error).__name__}: {error}", final=False)
@@ -161,23 +178,25 @@ def _sketch(studio: Studio, work: Work) -> Sketch:
     return Sketch(work, original, placement, keep, images.to_canvas(original, placement, work.white))
 
 
-def _paint(studio: Studio, sketches: Sequence[Sketch], on_step: OnStep) -> None:
+def _paint(studio: Studio, prior: LatentPrior, sketches: Sequence[Sketch], on_step: OnStep) -> None:
     """Sample a batch of one canvas size and settle it; one that raises is painted one by one, to see whose fault."""
+    started = time.perf_counter()
     if len(sketches) == 1:
         with _fate(studio, sketches[0].work):
-            started = time.perf_counter()
-            (x,) = _sample(studio, sketches, on_step)
+            (x,) = _sample(prior, sketches, on_step)
             _settle(studio, sketches[0], x, time.perf_counter() - started, 1)
         return
-    started = time.perf_counter()
     try:
-        xs = _sample(studio, sketches, on_step)
+        xs = _sample(prior, sketches, on_step)
     except (Stopped, SQLAlchemyError):
         raise
     except Exception:
         log.exception("a batch of %d is painted one by one", len(sketches))
+        xs = None
+    if xs is None:
+        # Not in the handler: there the traceback would still hold the batch's tensors.
         for sketch in sketches:
-            _paint(studio, [sketch], on_step)
+            _paint(studio, prior, [sketch], on_step)
         return
     seconds = (time.perf_counter() - started) / len(sketches)
     for x, sketch in zip(xs, sketches, strict=True):
@@ -185,12 +204,10 @@ def _paint(studio: Studio, sketches: Sequence[Sketch], on_step: OnStep) -> None:
             _settle(studio, sketch, x, seconds, len(sketches))
 
 
-def _sample(studio: Studio, sketches: Sequence[Sketch], on_step: OnStep) -> np.ndarray[Any, Any]:
+def _sample(prior: LatentPrior, sketches: Sequence[Sketch], on_step: OnStep) -> np.ndarray[Any, Any]:
     resolved = sketches[0].work.resolved
-    folder, _ = studio.prior_folders[resolved.prior]
-    prior: LatentPrior = studio.priors.get(folder, str(studio.device))
-    x = torch.from_numpy(np.stack([sketch.x for sketch in sketches])).to(studio.device)
-    keep = torch.from_numpy(np.stack([sketch.keep for sketch in sketches]))[:, None].to(studio.device)
+    x = torch.from_numpy(np.stack([sketch.x for sketch in sketches])).to(prior.device)
+    keep = torch.from_numpy(np.stack([sketch.keep for sketch in sketches]))[:, None].to(prior.device)
     operator = Inpaint(keep.float())
     generators = [torch.Generator().manual_seed(sketch.work.seed) for sketch in sketches]
     guidance = Guidance(steps=resolved.steps, gamma=resolved.gamma, omega=resolved.omega, eta=resolved.eta)

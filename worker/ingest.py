@@ -33,6 +33,11 @@ def check_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
     with Renewal(renew, settings.renew_seconds):
         try:
             contents = check(storage.path(upload_key(claim.id)), settings, storage)
+        except OSError:
+            # A full disk is not the dataset's fault: it waits, and the sweep has it tried again.
+            with sessions.write() as session:
+                leases.release(session, Dataset, claim)
+            raise
         except RegrowError as error:
             log.info("dataset %s is rejected: %s", claim.id, error.detail)
             with sessions.write() as session:

@@ -118,7 +118,7 @@ def studio() -> "Studio":
             "dtype": "float32",
         },
         # A spawned child outlives a parent that was killed, and would keep the GPU.
-        stop=lambda: _stop.is_set() or os.getppid() != parent,
+        stop=lambda: stopping() or os.getppid() != parent,
     )
 
 
@@ -132,16 +132,27 @@ def _parent_starts(options: dict[str, Any], **_: Any) -> None:
 def _child_starts(**_: Any) -> None:
     # Celery has just reset this; its own reaction to SIGTERM would lose what the sampler holds.
     signal.signal(signal.SIGTERM, _told_to_stop)
-    queues, device = os.environ[_QUEUES], "cpu"
+    queues, described = os.environ[_QUEUES], "cpu"
     if Queue.GPU in queues.split(","):
+        from worker import device
+
         try:
+            described = device.describe(device.choose(bench().settings.device))
             # Here and not in a thread: torch's thread count belongs to the thread that sets it.
-            device = studio().made_by["device"]
+            studio()
         except NotConfigured as error:
-            # Jobs wait, and readiness says that nobody works on them.
+            # A worker that stayed would take hints and do nothing with them.
             log.critical("this worker cannot work: %s", error.detail)
+            os.kill(os.getppid(), signal.SIGTERM)
             return
-    threading.Thread(target=_show_life, args=(queues, device), name="life", daemon=True).start()
+        except SQLAlchemyError as error:
+            log.warning("the database is away, its first task will ask it again: %s", error)
+    threading.Thread(target=_show_life, args=(queues, described), name="life", daemon=True).start()
+
+
+def stopping() -> bool:
+    """Whether this process was told to end."""
+    return _stop.is_set()
 
 
 def _told_to_stop(_signal: int, _frame: FrameType | None) -> None:

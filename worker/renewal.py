@@ -1,7 +1,9 @@
 """Holds on to a lease while slow work is done."""
 
 import threading
+import time
 from collections.abc import Callable
+from statistics import median
 from types import TracebackType
 from typing import Self
 
@@ -38,3 +40,29 @@ class Renewal:
             if not kept:
                 self.lost = True
                 return
+
+
+class Pace:
+    """The steps of a sampler: how far it is, and whether it hangs.
+
+    It hangs when no step has ended for 120 s and for 20 times the median step: then its lease is to lapse.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.step = 0
+        self._now = now
+        self._last = now()
+        self._seconds: list[float] = []
+
+    def note(self, step: int) -> None:
+        """A step has ended."""
+        at = self._now()
+        self._seconds.append(at - self._last)
+        self.step, self._last = step, at
+
+    def waited(self) -> float:
+        """Seconds since the last step ended."""
+        return self._now() - self._last
+
+    def hangs(self) -> bool:
+        return self.waited() > max(120.0, 20 * median(self._seconds or [0.0]))

@@ -9,7 +9,7 @@ from api import problems
 from api.deps import Caller, SessionsDep, StorageDep
 from api.downloads import answers, download
 from api.routes import HexId
-from shared import jobs
+from shared import jobs, progress
 from shared.models import Job
 from shared.states import ArchiveState
 
@@ -44,10 +44,10 @@ def get_archive(
 
 
 def _none_yet(session: Session, job: Job) -> Response:
-    progress = jobs.progress(session, job)
+    found = progress.of(session, job)
     if job.finished_at is None:
-        return _later(f"The job is not over: {progress.share:.0%} is done.")
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(progress.counts.items()))
+        return _later(f"The job is not over: {found.share:.0%} is done.")
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(found.counts.items()))
     return problems.response(409, f"The job made no image, so it has no archive. Its items: {counts}.")
 
 

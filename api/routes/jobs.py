@@ -12,7 +12,7 @@ from api.downloads import known
 from api.pages import AskedDep, Page
 from api.problems import documented
 from api.routes import HexId
-from shared import jobs, priors
+from shared import jobs, priors, progress
 from shared.models import Job
 from shared.queue import Task
 from shared.spec import ExpansionSpec
@@ -40,8 +40,8 @@ def list_jobs(caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Page[sc
     with sessions.read() as session:
         mine = select(Job).where(Job.owner == caller).options(joinedload(Job.archive))
         found = asked.newest_first(session, mine, Job)
-        progress = jobs.progresses(session, found.rows)
-        return asked.page(found, lambda row: schemas.Job.from_row(row, progress[row.id]))
+        numbers = progress.of_all(session, found.rows)
+        return asked.page(found, lambda row: schemas.Job.from_row(row, numbers[row.id]))
 
 
 @router.get(
@@ -85,4 +85,4 @@ def cancel_job(job_id: HexId, caller: Caller, sessions: SessionsDep, enqueue: En
 
 
 def _told(session: Session, job: Job) -> schemas.Job:
-    return schemas.Job.from_row(job, jobs.progress(session, job))
+    return schemas.Job.from_row(job, progress.of(session, job))

@@ -26,6 +26,9 @@ COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1 | 0x40 | 0x2000
 PATCHED = 0x20
 
+NAME_LENGTH, FOLDER_LENGTH = 1000, 100
+"""In characters, of a whole path and of one folder, which may be a split's name: what the database has room for."""
+
 RATIO_FROM = 2**20
 """Bytes below which the compression ratio is not judged: a few repeated label lines shrink as far as a bomb."""
 
@@ -185,6 +188,11 @@ def _name_fault(name: str) -> str | None:
         ("" in parts or "." in parts, "has an empty folder name or a single dot in its path"),
         # Windows drops the dot, and Ultralytics reads "./" anywhere in a list of paths as the list's own folder.
         (any(part.endswith(".") for part in parts[:-1]), "lies in a folder whose name ends in a dot"),
+        (len(name) > NAME_LENGTH, f"has a name of {len(name)} characters; at most {NAME_LENGTH} are accepted"),
+        (
+            any(len(part) > FOLDER_LENGTH for part in parts[:-1]),
+            f"has a folder name over {FOLDER_LENGTH} characters",
+        ),
     )
     return next((what for found, what in faults if found), None)
 

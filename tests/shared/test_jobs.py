@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from shared import archives, datasets, jobs, leases
+from shared import archives, datasets, jobs, leases, progress
 from shared.datasets import Contents, NewImage
 from shared.db import Sessions, now
 from shared.errors import Conflict, Invalid, NotFound
@@ -354,10 +354,10 @@ def test_progress_counts_steps_and_estimates_from_real_seconds(sessions: Session
     with sessions.write() as session:
         jobs.renew(session, half[0].token, 5, 30)
     with sessions.read() as session:
-        progress = jobs.progress(session, session.get_one(Job, job_id))
-    assert progress.share == pytest.approx(1.5 / 4)
-    assert progress.items_per_second == pytest.approx(1.0)
-    assert progress.eta_seconds == pytest.approx(2.5)
+        found = progress.of(session, session.get_one(Job, job_id))
+    assert found.share == pytest.approx(1.5 / 4)
+    assert found.items_per_second == pytest.approx(1.0)
+    assert found.eta_seconds == pytest.approx(2.5)
 
 
 def test_a_dataset_whose_check_ends_every_worker_is_rejected(sessions: Sessions) -> None:

@@ -1,11 +1,14 @@
 """The zip: the upload's layout, labels byte for byte, and it trains as it is."""
 
 import csv
+import errno
 import io
 import json
 import zipfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import yaml
@@ -14,7 +17,7 @@ from PIL import Image as Picture
 from shared import jobs
 from shared.models import Archive, Job
 from shared.states import ArchiveState
-from shared.storage import sha256
+from shared.storage import Folder, sha256
 from worker.archive import build_next
 from worker.expand import Studio, expand_next
 
@@ -118,3 +121,21 @@ def test_a_result_that_is_gone_fails_the_archive_saying_so(studio: Studio, make_
         row = session.get_one(Archive, job.id)
         assert row.state == ArchiveState.FAILED
         assert "gone" in (row.error or "")
+
+
+def test_a_full_disk_leaves_the_archive_waiting_with_nothing_against_it(studio: Studio, make_job: MakeJob) -> None:
+    job = make_job(variants=1, max_images=1)
+    expand_next(studio, wake=lambda: None)
+    with studio.sessions.write() as session:
+        jobs.conclude(session)
+
+    class Full(Folder):
+        def writing(self, key: str) -> AbstractContextManager[BinaryIO]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        build_next(studio.settings, studio.sessions, Full(studio.storage.root))
+    with studio.sessions.read() as session:
+        row = session.get_one(Archive, job.id)
+        assert (row.state, row.token, row.lapses) == (ArchiveState.BUILDING, None, 0)
+    assert build_next(studio.settings, studio.sessions, studio.storage)

@@ -1,6 +1,7 @@
 """Claimed items become images: the same bytes whatever happened in between, and one item's fault stays its own."""
 
 import dataclasses
+import errno
 import io
 import zipfile
 from collections.abc import Callable
@@ -17,8 +18,9 @@ from shared import jobs, plan
 from shared.models import Item, Job
 from shared.spec import ResolvedSpec
 from shared.states import ItemState
-from shared.storage import source_key
+from shared.storage import Folder, source_key
 from worker.expand import Studio, expand_next
+from worker.priors.diffusers import BadPrior
 from worker.psld.prior import LatentPrior
 
 MakeJob = Callable[..., Job]
@@ -140,7 +142,7 @@ def test_a_missing_original_fails_its_item_only(studio: Studio, make_job: MakeJo
     states = {item.id: (item.state, item.attempts) for item in items(studio)}
     assert states.pop(gone.id) == (ItemState.FAILED, 3)
     assert set(states.values()) == {(ItemState.DONE, 0)}
-    assert (items(studio)[0].error or {})["type"] == "original_missing"
+    assert (items(studio)[0].error or {})["type"] == "storage"
 
 
 def test_a_sampler_that_gives_nan_fails_the_item_naming_step_and_preset(studio: Studio, make_job: MakeJob) -> None:
@@ -180,7 +182,7 @@ def test_in_a_batch_only_the_item_at_fault_fails(studio: Studio, make_job: MakeJ
     for work in batch:
         with _fate(batched, work):
             sketches.append(_sketch(batched, work))
-    _paint(batched, sketches, lambda _done, _steps: None)
+    _paint(batched, batched.priors.get(folder, "cpu"), sketches, lambda _done, _steps: None)
     *others, failed = items(studio)[3:]
     assert [item.state for item in others] == [ItemState.DONE] * 2
     assert (failed.state, failed.attempts) == (ItemState.PENDING, 1)
@@ -249,3 +251,34 @@ def test_real_x_rays_come_out_at_their_own_size(
     for item in made:
         picture = Picture.open(io.BytesIO(studio.storage.read(item.result_key or "")))
         assert picture.size == (item.image.width, item.image.height)
+
+
+def test_a_full_disk_spends_no_attempt(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=1, max_images=1)
+
+    class Full(Folder):
+        def write(self, key: str, data: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        expand_next(dataclasses.replace(studio, storage=Full(studio.storage.root)), wake=lambda: None)
+    (item,) = items(studio)
+    assert (item.state, item.attempts, item.lapses) == (ItemState.PENDING, 0, 0)
+    run(studio)
+    assert items(studio)[0].state == ItemState.DONE
+
+
+def test_a_prior_that_cannot_be_loaded_is_no_items_fault(studio: Studio, make_job: MakeJob, tmp_path: Path) -> None:
+    make_job(variants=1, max_images=1)
+    _, sha256 = studio.prior_folders["builtin"]
+    broken = dataclasses.replace(studio, prior_folders={"builtin": (tmp_path / "nowhere", sha256)})
+    with pytest.raises(BadPrior):
+        expand_next(broken, wake=lambda: None)
+    (item,) = items(studio)
+    assert (item.state, item.attempts) == (ItemState.PENDING, 0)
+
+
+def test_a_worker_that_is_to_end_claims_nothing(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=1, max_images=1)
+    assert expand_next(dataclasses.replace(studio, stop=lambda: True), wake=lambda: None) == 0
+    assert items(studio)[0].started_at is None

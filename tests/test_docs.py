@@ -1,0 +1,46 @@
+"""What the pages say is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shared import errors
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("worker/**/*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing
+
+
+def test_every_make_target_the_pages_name_is_there() -> None:
+    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    found = {
+        name
+        for page in PAGES
+        for names in re.findall(r"`make ([a-z]+)|^make ([a-z]+)(?: +#.*)?$", page.read_text(), re.M)
+        for name in names
+    }
+    named = found - {""}
+    assert named
+    assert named <= targets
+
+
+def test_the_catalogue_of_errors_is_whole() -> None:
+    listed = set(re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE))
+    kinds = (errors.NotFound, errors.Conflict, errors.TooLarge, errors.Invalid)
+    assert {kind.slug for kind in kinds} <= listed
+
+
+def test_every_error_type_of_an_item_is_explained() -> None:
+    explained = set(re.findall(r"^\| `([a-z_-]+)` \|", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE))
+    given = set(
+        re.findall(r'(?:Refused\(\s*|_fail\(studio, work, )"([a-z_]+)"', (ROOT / "worker/expand.py").read_text())
+    )
+    assert given >= {"numerical_fault", "nothing_hidden", "unexpected"}
+    assert given | {"worker_lost", errors.BadImage.slug, errors.Invalid.slug} <= explained
