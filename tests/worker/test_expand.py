@@ -209,7 +209,7 @@ def test_a_result_that_comes_after_the_lease_was_lost_leaves_no_file(studio: Stu
     assert expand_next(dataclasses.replace(studio, stop=steal), wake=lambda: None) == 1
     (item,) = items(studio)
     assert item.state == ItemState.PENDING
-    assert not list(studio.storage.root.glob("jobs/**/*.png"))
+    assert not list(studio.storage.root.glob("jobs/**/*.*"))
 
 
 def test_the_worker_hides_what_the_plan_says(studio: Studio, make_job: MakeJob) -> None:
