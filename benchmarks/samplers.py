@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 _WARM_UP = 2
 
@@ -41,13 +42,24 @@ def _rate(samplers: int, threads: int, steps: int) -> float:
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         for _ in range(samplers)
     ]
-    for process in running:  # each says that it has loaded and warmed up, and waits for the others
-        assert process.stdout is not None  # noqa: S101  (narrows the type)
-        process.stdout.readline()
+    _hear(running)  # each has loaded and warmed up, and waits for the others
     start = time.perf_counter()
     for process in running:
-        process.communicate("go\n")
-    return samplers * steps / (time.perf_counter() - start)
+        assert process.stdin is not None  # noqa: S101  (narrows the type)
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    _hear(running)
+    seconds = time.perf_counter() - start
+    for process in running:
+        process.communicate()
+    return samplers * steps / seconds
+
+
+def _hear(running: Sequence["subprocess.Popen[str]"]) -> None:
+    """Wait for a line from each."""
+    for process in running:
+        assert process.stdout is not None  # noqa: S101  (narrows the type)
+        process.stdout.readline()
 
 
 def _sample(threads: int, steps: int) -> None:
@@ -70,6 +82,7 @@ def _sample(threads: int, steps: int) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     run(steps)
+    print("done", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from regrow.errors import ClientError
 from samples.phantoms import write_dataset
 
 FOLDER = Path("demo")
-IMAGES, VARIANTS, STEPS = 8, 2, 60
+IMAGES, VARIANTS = 6, 2
 START_SECONDS, STOP_SECONDS = 120, 40
 
 
@@ -30,7 +30,7 @@ def main() -> int:
     write_dataset(phantoms, images=IMAGES, seed=0)
     print(f"Drew {IMAGES} X-ray phantoms with labelled fractures: {phantoms}", flush=True)
     with _served() as server:
-        options = ["--variants", str(VARIANTS), "--steps", str(STEPS), "--sheet", str(sheet), "--server", server]
+        options = ["--variants", str(VARIANTS), "--sheet", str(sheet), "--server", server]
         done = subprocess.run(
             [sys.executable, "-m", "regrow", "expand", str(phantoms), "-o", str(out), *options], check=False
         )

@@ -16,7 +16,7 @@ from shared.db import now
 from shared.errors import Invalid, NotFound
 from shared.images import can_hold
 from shared.models import Archive, Image, Item, Job, Prior
-from shared.spec import ExpansionSpec, ResolvedSpec, item_seed, resolve, work_key
+from shared.spec import PRESETS, ExpansionSpec, ResolvedSpec, item_seed, resolve, work_key
 from shared.states import ItemState
 
 MAX_ATTEMPTS = 3
@@ -341,5 +341,10 @@ def _warnings(found: Sequence[Image], images: Sequence[Image], resolved: Resolve
             f"{len(shrunk)} images are more than 1.5 times larger than the {resolved.long_side}-px canvas: what is "
             "regrown will be softer than the labelled boxes, which a detector can learn as a hint. "
             "A larger canvas.long_side makes it sharper, and slower."
+        )
+    if resolved.steps < PRESETS["balanced"].steps:
+        said.append(
+            f"{resolved.steps} steps are fewer than the presets have: many images will not converge, and come out grey "
+            "and blurred. Look at `psnr_kept` of the first items."
         )
     return said
