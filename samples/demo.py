@@ -18,7 +18,7 @@ from regrow.errors import ClientError
 from samples.phantoms import write_dataset
 
 FOLDER = Path("demo")
-IMAGES, VARIANTS = 6, 2
+IMAGES, VARIANTS = 4, 2
 START_SECONDS, STOP_SECONDS = 120, 40
 
 
