@@ -65,7 +65,7 @@ class Studio:
     """Folder and hash of each installed prior, by name."""
     made_by: dict[str, Any]
     stop: Callable[[], bool]
-    """Asked between steps: is this process to end?"""
+    """Asked between steps: is this process to end, because nobody waits for it any more?"""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def expand_next(studio: Studio, wake: Callable[[], None]) -> int:
         except Stopped:
             log.info("stopped at step %d; %d items go back", pace.step, len(batch))
         finally:
-            # Whatever is still ours, also after an error nobody foresaw, goes back; settled items no longer are.
+            # Whatever is still ours goes back, on SIGTERM (SystemExit) and after an error nobody foresaw too.
             with studio.sessions.write() as session:
                 jobs.hand_back(session, token)
     return len(batch)

@@ -10,10 +10,10 @@ import platform
 import signal
 import socket
 import threading
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from billiard import active_children
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _QUEUES = "REGROW_WORKER_QUEUES"
-_stop = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def studio() -> "Studio":
             "dtype": "float32",
         },
         # A spawned child outlives a parent that was killed, and would keep the GPU.
-        stop=lambda: stopping() or os.getppid() != parent,
+        stop=lambda: os.getppid() != parent,
     )
 
 
@@ -130,8 +129,6 @@ def _parent_starts(options: dict[str, Any], **_: Any) -> None:
 
 @worker_process_init.connect
 def _child_starts(**_: Any) -> None:
-    # Celery has just reset this; its own reaction to SIGTERM would lose what the sampler holds.
-    signal.signal(signal.SIGTERM, _told_to_stop)
     queues, described = os.environ[_QUEUES], "cpu"
     if Queue.GPU in queues.split(","):
         from worker import device
@@ -150,17 +147,9 @@ def _child_starts(**_: Any) -> None:
     threading.Thread(target=_show_life, args=(queues, described), name="life", daemon=True).start()
 
 
-def stopping() -> bool:
-    """Whether this process was told to end."""
-    return _stop.is_set()
-
-
-def _told_to_stop(_signal: int, _frame: FrameType | None) -> None:
-    _stop.set()
-
-
 @worker_shutting_down.connect
 def _parent_stops(**_: Any) -> None:
+    # Else it would wait for what they are at. In a child it raises SystemExit, and `expand` hands its items back.
     for child in active_children():
         os.kill(child.pid, signal.SIGTERM)
 
@@ -168,10 +157,10 @@ def _parent_stops(**_: Any) -> None:
 def _show_life(queues: str, device: str) -> None:
     """Note every few seconds that this worker is there, until the process ends."""
     at = bench()
-    while not _stop.is_set():
+    while True:
         try:
             with at.sessions.write() as session:
                 workers.seen(session, at.name, queues, device)
         except SQLAlchemyError as error:
             log.warning("no sign of life could be left: %s", error)
-        _stop.wait(workers.SEEN_EVERY)
+        time.sleep(workers.SEEN_EVERY)

@@ -4,7 +4,7 @@ from celery import shared_task
 
 from shared import archives, datasets, jobs
 from shared.queue import Task
-from worker.main import bench, stopping, studio
+from worker.main import bench, studio
 
 
 @shared_task(name=Task.INGEST)
@@ -24,9 +24,6 @@ def expand() -> None:
     from worker.expand import expand_next
 
     at = bench()
-    if stopping():
-        # Told to end although its parent was not: the pool then starts another child in its place.
-        raise SystemExit
     expand_next(studio(), wake=lambda: at.enqueue(Task.EXPAND))
     with at.sessions.write() as session:
         finished = jobs.conclude(session)

@@ -69,6 +69,9 @@ class Site:
                 _ = row.image.path
             return list(rows)
 
+    def at_work(self, job_id: str) -> set[str | None]:
+        return {item.worker for item in self.items(job_id) if item.state == ItemState.RUNNING and item.lease_until}
+
     def gpu_workers(self) -> int:
         with self.sessions.read() as session:
             return sum(worker.queues == "gpu" for worker in workers.alive(session))
@@ -123,8 +126,10 @@ def test_two_workers_share_a_job_and_a_massacre_loses_nothing(site: Site, datase
         site.fleet.kill(worker)
     before = site.items(killed_job)
     assert {item.state for item in before} >= {ItemState.DONE, ItemState.PENDING}
-    for name in ("three", "four"):
-        site.fleet.worker("gpu", name)
+    third, _ = site.fleet.worker("gpu", "three"), site.fleet.worker("gpu", "four")
+    until(lambda: len(site.at_work(killed_job)) == 2, 180, "two new workers are at it")
+    site.fleet.ask_to_end(third)
+    assert len(site.at_work(killed_job)) <= 1, "what a worker held that was told to end is still held"
     until(lambda: site.done(killed_job) == 18, 300, "every item is done after all")
     after = {item.id: item for item in site.items(killed_job)}
     for item in before:
