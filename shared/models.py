@@ -77,6 +77,11 @@ class Image(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     boxes: Mapped[list[list[float]]] = mapped_column(JSON, default=list)
     """[class index, x0, y0, x1, y1], the last four in shares of the image."""
+    outlines: Mapped[list[list[float] | None]] = mapped_column(JSON, default=list, server_default="[]")
+    """For each box the polygon x0, y0, x1, y1, ... that it bounds, in shares; null where the label is a box itself.
+    Empty where no label of the image has one."""
+    mask_sha256: Mapped[str | None] = mapped_column(String(64))
+    """Hash of the mask image that was uploaded with it, stored as originals are."""
     label_path: Mapped[str | None] = mapped_column(String(1024))
     label: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     label_sha256: Mapped[str] = mapped_column(String(64))
@@ -101,6 +106,8 @@ class Job(Base):
     """A request to expand a dataset. It has no state: that is computed from its items."""
 
     __tablename__ = "job"
+    # Whose turn it is: an owner's last claim is the end of this index.
+    __table_args__ = (Index("ix_job_owner_claimed_at", "owner", "claimed_at"),)
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=_new_id)
     owner: Mapped[str] = mapped_column(String(64), index=True)
@@ -144,6 +151,8 @@ class Item(Leased, Base):
             postgresql_where=text("token IS NOT NULL"),
             sqlite_where=text("token IS NOT NULL"),
         ),
+        # Those that listen to a job ask for what was settled last.
+        Index("ix_item_job_id_settled_at", "job_id", "settled_at"),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
@@ -160,7 +169,9 @@ class Item(Leased, Base):
     started_at: Mapped[float | None] = mapped_column(Double)
     settled_at: Mapped[float | None] = mapped_column(Double)
     seconds: Mapped[float | None] = mapped_column(Double)
-    result_key: Mapped[str | None] = mapped_column(String(200))
+    result_key: Mapped[str | None] = mapped_column(String(200), index=True)
+    reused_from: Mapped[str | None] = mapped_column(String(32))
+    """The job whose finished item this one took over; its file belongs to both."""
     result_sha256: Mapped[str | None] = mapped_column(String(64))
     measures: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     made_by: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -195,4 +206,27 @@ class Worker(Base):
     queues: Mapped[str] = mapped_column(String(100))
     """With commas between their names."""
     device: Mapped[str] = mapped_column(String(100))
+    trouble: Mapped[str | None] = mapped_column(String(32))
+    """Why it takes no work at present: a `shared.workers.Trouble`."""
     seen_at: Mapped[float] = mapped_column(Double)
+
+
+class IdempotencyKey(Base):
+    """A key that an owner sent with a request for a job, so that the same request makes no second one."""
+
+    __tablename__ = "idempotency_key"
+
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[float] = mapped_column(Double, default=now())
+
+
+class Trash(Base):
+    """A stored file that may go, unless something still needs it. Written with the rows' own deletion, so that a
+    process that dies in between leaves nothing behind."""
+
+    __tablename__ = "trash"
+
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)
