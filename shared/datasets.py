@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import insert
+from sqlalchemy import delete as delete_rows
+from sqlalchemy import func, insert, literal, select
 from sqlalchemy.orm import Session
 
-from shared import leases
+from shared import leases, trash
 from shared.errors import Conflict, Fault, Invalid, NotFound
 from shared.leases import Claim
 from shared.models import Dataset, Image
 from shared.states import DatasetState
+from shared.storage import SOURCES, upload_key
 
 _MAX_PROBLEMS = 200
 _CHUNK = 1000
@@ -95,6 +97,16 @@ def get_image(session: Session, owner: str, dataset_id: str, image_id: int) -> I
     if image is None or image.dataset_id != dataset_id:
         raise NotFound(f"Dataset {dataset_id} has no image {image_id}.")
     return image
+
+
+def delete(session: Session, dataset: Dataset) -> None:
+    """Remove a dataset and its images; no job may be left of it. A worker that is checking it finds it gone."""
+    for sha256 in (Image.sha256, Image.mask_sha256):
+        key = SOURCES + func.substr(sha256, 1, 2) + "/" + sha256
+        trash.throw(session, select(key).where(Image.dataset_id == dataset.id, sha256.is_not(None)).distinct())
+    trash.throw(session, select(literal(upload_key(dataset.id))))
+    session.execute(delete_rows(Dataset).where(Dataset.id == dataset.id))
+    session.expunge(dataset)
 
 
 def claim(session: Session, lease: float) -> Claim | None:

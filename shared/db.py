@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Double, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy import Connection, Double, Engine, MetaData, create_engine, event, make_url, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.sql.expression import FunctionElement
@@ -97,6 +97,15 @@ def make_sessions(url: str) -> Sessions:
     event.listen(engine, "connect", _sqlite_connect)
     event.listen(engine, "begin", _sqlite_begin)
     return Sessions(engine)
+
+
+def lock_table(session: Session, table: type[Base]) -> None:
+    """Hold off all others who would write to a table, until this transaction ends.
+
+    On SQLite a transaction that writes holds off everybody already.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"LOCK TABLE {table.__tablename__} IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def file_system(path: Path) -> str:

@@ -5,6 +5,7 @@
     ├── Conflict          409  not in this state
     ├── TooLarge          413  over a configured limit
     ├── Invalid           422  the request says something that cannot be
+    │   ├── KeyReused          an Idempotency-Key that belongs to another request
     │   ├── BadArchive         the zip as such
     │   ├── BadImage           one image
     │   └── BadLabels          one label file
@@ -56,6 +57,10 @@ class TooLarge(RegrowError):
 
 class Invalid(RegrowError):
     status, slug, title = 422, "invalid", "Invalid request"
+
+
+class KeyReused(Invalid):
+    slug, title = "idempotency-key-reused", "The Idempotency-Key belongs to another request"
 
 
 class BadArchive(Invalid):

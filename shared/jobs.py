@@ -1,56 +1,25 @@
-"""The life of an item, all of it: made, claimed, renewed, settled, handed back, swept; and of its job, which follows.
+"""The life of a job: made, paused, cancelled, tried again, moved to a new engine, deleted, concluded.
 
-Every change of state is one conditional UPDATE, so that it does not matter who else tries the same. The module is long
-because who may change an item's state, and when, is read together.
+A job has no state of its own: `states.job_state` computes it from its items, whose life is in `items`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, case, func, insert, select, update
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy import delete as delete_rows
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
 
-from shared import datasets, leases
+from shared import datasets, items, leases, trash
 from shared.db import now
-from shared.errors import Invalid, NotFound
+from shared.errors import Conflict, Invalid, KeyReused, NotFound
 from shared.images import can_hold
-from shared.models import Archive, Image, Item, Job, Prior
-from shared.spec import PRESETS, ExpansionSpec, ResolvedSpec, item_seed, resolve, work_key
+from shared.models import Archive, IdempotencyKey, Image, Item, Job, Prior
+from shared.spec import ENGINE_VERSION, PRESETS, ExpansionSpec, ResolvedSpec, item_seed, resolve, work_key
 from shared.states import ItemState
 
-MAX_ATTEMPTS = 3
-_LOOK_AHEAD = 8
 _CHUNK = 1000
-_LIVE = Item.state.in_([ItemState.PENDING, ItemState.RUNNING])
-_OPEN = Job.finished_at.is_(None) & Job.paused_at.is_(None) & Job.cancelled_at.is_(None)
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """An item as a worker needs it, free of the database."""
-
-    item_id: int
-    job_id: str
-    token: str
-    variant: int
-    seed: int
-    path: str
-    source_sha256: str
-    white: int
-    boxes: tuple[tuple[float, ...], ...]
-    resolved: ResolvedSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A finished item: where its image lies, and what was noted about it."""
-
-    key: str
-    sha256: str
-    seconds: float
-    measures: dict[str, Any]
-    made_by: dict[str, Any]
 
 
 def get(session: Session, owner: str, job_id: str) -> Job:
@@ -65,22 +34,26 @@ def get(session: Session, owner: str, job_id: str) -> Job:
     return job
 
 
-def get_item(session: Session, owner: str, job_id: str, item_id: int) -> Item:
-    """An item of the owner's job. Raises NotFound as `get` does, and if the job has no such item."""
-    get(session, owner, job_id)
-    item = session.get(Item, item_id, options=[joinedload(Item.job), joinedload(Item.image)])
-    if item is None or item.job_id != job_id:
-        raise NotFound(f"Job {job_id} has no item {item_id}.")
-    return item
-
-
-def create(session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_items: int) -> Job:
+def create(
+    session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_items: int, key: str | None = None
+) -> Job:
     """Write the job and all its items, each with its seed and work key.
+
+    With `spec.reuse`, items that the owner has finished before are taken over and not made again. With a `key`, the
+    same request under the same key gives the job it gave before. Two such requests at the same moment: the second
+    raises SQLAlchemy's IntegrityError, and finds the first one's job when it is made again.
 
     Raises:
         NotFound, Conflict, Invalid: the dataset is not there, not checked yet, or rejected.
         Invalid: the spec names a split the dataset does not have, or yields no item, or more than `max_items`.
+        KeyReused: the key belongs to another request.
     """
+    request = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+    known = session.get(IdempotencyKey, (owner, key)) if key else None
+    if known:
+        if known.request_sha256 != request:
+            raise KeyReused(f"The Idempotency-Key {key!r} was sent with another request before. Use a new key.")
+        return get(session, owner, known.job_id)
     dataset = datasets.get_ready(session, owner, spec.dataset_id)
     unknown = [split for split in spec.splits if split not in dataset.splits]
     if unknown:
@@ -112,91 +85,95 @@ def create(session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_
     )
     session.add(job)
     session.flush()
-    rows = [_row(job.id, spec, resolved, image, variant) for image in images for variant in range(1, spec.variants + 1)]
-    for start in range(0, len(rows), _CHUNK):
-        session.execute(insert(Item), rows[start : start + _CHUNK])
+    if key:
+        session.add(IdempotencyKey(owner=owner, key=key, request_sha256=request, job_id=job.id))
+        session.flush()
+    _add_items(session, job, spec, resolved, images)
     return job
 
 
-def claim(session: Session, worker: str, limit: int, lease: float) -> list[Work]:
-    """Take up to `limit` items of one job for `lease` seconds.
+def pause(session: Session, job: Job) -> None:
+    """Let nothing more of the job be claimed; what is being made is finished. Does nothing to a job that is over."""
+    wanted = update(Job).where(Job.id == job.id, Job.finished_at.is_(None), Job.paused_at.is_(None))
+    _change(session, job, wanted.values(paused_at=now()))
 
-    Jobs come by priority, then in turn: the one served longest ago is next. An item that outlived a worker is taken
-    alone, so that one that kills its process takes no others with it.
+
+def resume(session: Session, job: Job) -> None:
+    """Let a paused job go on. Does nothing to one that is not paused."""
+    _change(session, job, update(Job).where(Job.id == job.id).values(paused_at=None))
+
+
+def cancel(session: Session, job: Job) -> None:
+    """Ask for the end of a job: nothing more of it is claimed, running items end when their worker next looks.
+
+    `conclude`, in a transaction of its own, ends what is pending. Does nothing to a job that is over.
     """
-    turn = (
-        select(Job.id)
-        .where(_OPEN, select(Item.id).where(Item.job_id == Job.id, Item.state == ItemState.PENDING).exists())
-        .order_by(Job.priority.desc(), func.coalesce(Job.claimed_at, 0.0), Job.created_at)
-        .limit(_LOOK_AHEAD)
-    )
-    for job_id in session.scalars(turn).all():
-        token = leases.new_token()
-        for suspect, most in ((False, limit), (True, 1)):
-            taken = _take(session, job_id, token, worker, most, lease, suspect=suspect)
-            if taken:
-                session.execute(update(Job).where(Job.id == job_id).values(claimed_at=now()))
-                return _works(session, taken, token)
-    return []
+    wanted = update(Job).where(Job.id == job.id, Job.finished_at.is_(None), Job.cancelled_at.is_(None))
+    _change(session, job, wanted.values(cancelled_at=now()))
 
 
-def renew(session: Session, token: str, step: int, lease: float) -> bool:
-    """Hold the batch for another `lease` seconds and note the step it is at.
+def retry(session: Session, job: Job) -> int:
+    """Have the failed and cancelled items tried again, as if for the first time; returns how many there were.
 
-    Returns False when the worker should stop: the batch is no longer its own, or its job was cancelled.
+    That takes back a cancel. The archive of a job that was over is built anew when it is over again.
     """
-    mine = update(Item).where(Item.token == token, Item.state == ItemState.RUNNING)
-    if leases.changed(session, mine.values(lease_until=now() + lease, step=step)) == 0:
-        return False
-    cancelled = select(Job.cancelled_at).join(Item, Item.job_id == Job.id).where(Item.token == token).limit(1)
-    return session.scalar(cancelled) is None
+    _lock(session, job)
+    ended = (Item.job_id == job.id) & Item.state.in_([ItemState.FAILED, ItemState.CANCELLED])
+    again = _again(session, ended)
+    if again or job.cancelled_at is not None:
+        _reopen(session, job)
+    return again
 
 
-def settle(session: Session, work: Work, result: Result) -> bool:
-    """The item is `done`; False if the claim was lost meanwhile, and then the caller removes its file."""
-    return _release(
-        session,
-        _held(work),
-        state=ItemState.DONE,
-        settled_at=now(),
-        result_key=result.key,
-        result_sha256=result.sha256,
-        seconds=result.seconds,
-        measures=result.measures,
-        made_by=result.made_by,
-        step=work.resolved.steps,
-        error=None,
-    )
+def upgrade(session: Session, job: Job, prior: Prior, done: Literal["keep", "remake"]) -> None:
+    """Let the present engine and prior finish a job that was made for earlier ones.
+
+    Its settings stay. `keep` leaves the images that are done as they are, so that the job holds images of two
+    engines; `remake` makes all of them again. Does nothing to a job that fits already.
+
+    Raises:
+        Conflict: a worker of the earlier engine is still at it.
+    """
+    _lock(session, job)
+    old = ResolvedSpec.model_validate(job.resolved)
+    new = old.model_copy(update={"engine": ENGINE_VERSION, "prior_sha256": prior.sha256})
+    if new == old:
+        return
+    if items.counts(session, job.id).get(ItemState.RUNNING):
+        raise Conflict("A worker of the earlier engine is still at this job. Wait until it is done, or cancel the job.")
+    if done == "remake":
+        trash.throw(session, select(Item.result_key).where(Item.job_id == job.id, Item.result_key.is_not(None)))
+        _again(session, (Item.job_id == job.id) & (Item.state == ItemState.DONE))
+    _rekey(session, job, new)
+    job.resolved = new.model_dump(mode="json")
+    if items.counts(session, job.id).get(ItemState.PENDING):
+        _reopen(session, job)
 
 
-def fail(session: Session, work: Work, kind: str, detail: str, *, final: bool) -> bool:
-    """The item itself raised. It is tried again, unless that is hopeless (`final`) or was its last attempt."""
-    over = Item.attempts + 1 >= (1 if final else MAX_ATTEMPTS)
-    return _release(
-        session,
-        _held(work),
-        state=case((over, ItemState.FAILED), else_=ItemState.PENDING),
-        settled_at=case((over, now())),
-        attempts=Item.attempts + 1,
-        error={"type": kind, "detail": detail},
-        step=0,
-    )
+def delete(session: Session, job: Job) -> None:
+    """Remove a job, whatever its state, with its items, images and archive. A worker that is at it stops."""
+    _lock(session, job)
+    trash.throw(session, select(Item.result_key).where(Item.job_id == job.id, Item.result_key.is_not(None)))
+    trash.throw(session, select(Archive.key).where(Archive.job_id == job.id, Archive.key.is_not(None)))
+    session.execute(delete_rows(Job).where(Job.id == job.id))
+    session.expunge(job)
 
 
-def hand_back(session: Session, token: str) -> int:
-    """Return what is left of a batch unharmed: no attempt is counted."""
-    return _return(session, Item.token == token, lapsed=False)
+def delete_dataset(session: Session, owner: str, dataset_id: str) -> None:
+    """Remove a dataset, its images, and all jobs that were made of it.
 
-
-def sweep(session: Session) -> int:
-    """Free items whose worker stopped renewing; returns how many."""
-    return _return(session, Item.token.is_not(None) & (Item.lease_until < now()), lapsed=True)
-
-
-def waiting(session: Session) -> bool:
-    """Whether an item waits that may be claimed now."""
-    found = select(Item.id).join(Job).where(Item.state == ItemState.PENDING, _OPEN).limit(1)
-    return session.scalar(found) is not None
+    Raises:
+        NotFound: it is not there, or not theirs.
+        Conflict: one of its jobs is not over.
+    """
+    dataset = datasets.get(session, owner, dataset_id)
+    made = session.scalars(select(Job).where(Job.dataset_id == dataset_id)).all()
+    live = [job for job in made if job.finished_at is None]
+    if live:
+        raise Conflict(f"Job {live[0].id} of this dataset is not over. Cancel or delete it first.")
+    for job in made:
+        delete(session, job)
+    datasets.delete(session, dataset)
 
 
 def conclude(session: Session) -> list[str]:
@@ -208,110 +185,116 @@ def conclude(session: Session) -> list[str]:
     """
     cancelled = select(Job.id).where(Job.finished_at.is_(None), Job.cancelled_at.is_not(None))
     pending = Item.job_id.in_(cancelled) & (Item.state == ItemState.PENDING)
-    _release(session, pending, state=ItemState.CANCELLED, settled_at=now())
-    live = select(Item.id).where(Item.job_id == Job.id, _LIVE).exists()
+    items.release(session, pending, state=ItemState.CANCELLED, settled_at=now())
+    live = select(Item.id).where(Item.job_id == Job.id, items.LIVE).exists()
     over = select(Job.id).where(Job.finished_at.is_(None), ~live).with_for_update(skip_locked=True)
+    locked = session.scalars(over).all()
+    if not locked:
+        return []
+    # Asked again under the lock: a retry may have come first.
     finished = list(
         session.scalars(
             update(Job)
-            .where(Job.id.in_(over))
+            .where(Job.id.in_(locked), Job.finished_at.is_(None), ~live)
             .values(finished_at=now())
             .returning(Job.id)
             .execution_options(synchronize_session=False)
         )
     )
     for job_id in finished:
-        if counts(session, job_id).get(ItemState.DONE):
+        if items.counts(session, job_id).get(ItemState.DONE):
             session.add(Archive(job_id=job_id))
     return finished
 
 
-def cancel(session: Session, job: Job) -> None:
-    """Ask for the end of a job: nothing more of it is claimed, running items end when their worker next looks.
-
-    `conclude`, in a transaction of its own, ends what is pending. Does nothing to a job that is over.
-    """
-    wanted = update(Job).where(Job.id == job.id, Job.finished_at.is_(None), Job.cancelled_at.is_(None))
-    leases.changed(session, wanted.values(cancelled_at=now()))
+def _change(session: Session, job: Job, statement: Any) -> None:
+    leases.changed(session, statement)
     session.refresh(job)
 
 
-def counts(session: Session, job_id: str) -> dict[ItemState, int]:
-    """How many items are in each state."""
-    rows = session.execute(select(Item.state, func.count()).where(Item.job_id == job_id).group_by(Item.state))
-    return {state: int(count) for state, count in rows}
-
-
-def _take(
-    session: Session, job_id: str, token: str, worker: str, limit: int, lease: float, *, suspect: bool
-) -> Sequence[int]:
-    lapsed = Item.lapses > 0 if suspect else Item.lapses == 0
-    picked = (
-        select(Item.id)
-        .where(Item.job_id == job_id, Item.state == ItemState.PENDING, lapsed)
-        .order_by(Item.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("picked")
-        .prefix_with("MATERIALIZED", dialect="postgresql")
+def _lock(session: Session, job: Job) -> None:
+    """Hold the job until the transaction ends: before its items, and so that `conclude` passes it by."""
+    found = session.scalar(
+        select(Job).where(Job.id == job.id).with_for_update().execution_options(populate_existing=True)
     )
-    return session.scalars(
-        update(Item)
-        .where(Item.id.in_(select(picked.c.id)))
-        .values(
-            state=ItemState.RUNNING, token=token, lease_until=now() + lease, worker=worker, step=0, started_at=now()
-        )
-        .returning(Item.id)
-        .execution_options(synchronize_session=False)
+    if found is None:
+        raise NotFound(f"There is no job {job.id!r}.")
+
+
+def _reopen(session: Session, job: Job) -> None:
+    """A job that was over, or cancelled, goes on; its archive no longer is what it says."""
+    trash.throw(session, select(Archive.key).where(Archive.job_id == job.id, Archive.key.is_not(None)))
+    session.execute(delete_rows(Archive).where(Archive.job_id == job.id))
+    _change(session, job, update(Job).where(Job.id == job.id).values(finished_at=None, cancelled_at=None))
+
+
+def _again(session: Session, which: Any) -> int:
+    """Put ended items back to the beginning; returns how many."""
+    fresh = dict.fromkeys(("error", "started_at", "settled_at", "worker", "reused_from", "seconds"))
+    fresh |= dict.fromkeys(("result_key", "result_sha256", "measures", "made_by"))
+    statement = update(Item).where(which).values(state=ItemState.PENDING, attempts=0, lapses=0, step=0, **fresh)
+    return leases.changed(session, statement)
+
+
+def _rekey(session: Session, job: Job, resolved: ResolvedSpec) -> None:
+    """Give the items that are still to be made the work keys of a new engine."""
+    rows = session.execute(
+        select(Item.id, Item.variant, Item.seed, Image.sha256, Image.label_sha256)
+        .join(Item.image)
+        .where(Item.job_id == job.id, Item.state != ItemState.DONE)
     ).all()
-
-
-def _works(session: Session, item_ids: Sequence[int], token: str) -> list[Work]:
-    with_the_rest = joinedload(Item.image), joinedload(Item.job).joinedload(Job.dataset)
-    rows = session.scalars(select(Item).where(Item.id.in_(item_ids)).order_by(Item.id).options(*with_the_rest)).all()
-    return [
-        Work(
-            item_id=item.id,
-            job_id=item.job_id,
-            token=token,
-            variant=item.variant,
-            seed=item.seed,
-            path=item.image.path,
-            source_sha256=item.image.sha256,
-            white=item.job.dataset.white,
-            boxes=tuple(tuple(box) for box in item.image.boxes),
-            resolved=ResolvedSpec.model_validate(item.job.resolved),
-        )
-        for item in rows
+    keys = [
+        {
+            "id": row.id,
+            "work_key": work_key(
+                resolved, source_sha256=row.sha256, label_sha256=row.label_sha256, variant=row.variant, seed=row.seed
+            ),
+        }
+        for row in rows
     ]
+    for start in range(0, len(keys), _CHUNK):
+        session.execute(update(Item), keys[start : start + _CHUNK])
 
 
-def _held(work: Work) -> ColumnElement[bool]:
-    return (Item.id == work.item_id) & (Item.token == work.token) & (Item.state == ItemState.RUNNING)
+def _add_items(
+    session: Session, job: Job, spec: ExpansionSpec, resolved: ResolvedSpec, images: Sequence[Image]
+) -> None:
+    rows = [_row(job.id, spec, resolved, image, variant) for image in images for variant in range(1, spec.variants + 1)]
+    at = session.scalar(select(now()))
+    for start in range(0, len(rows), _CHUNK):
+        chunk = rows[start : start + _CHUNK]
+        finished = _finished(session, job.owner, [row["work_key"] for row in chunk]) if spec.reuse else {}
+        new = [row for row in chunk if row["work_key"] not in finished]
+        old = [row | _taken_over(finished[row["work_key"]], at) for row in chunk if row["work_key"] in finished]
+        for each in (new, old):
+            if each:
+                session.execute(insert(Item), each)
 
 
-def _release(session: Session, which: ColumnElement[bool], **values: Any) -> bool:
-    return leases.changed(session, update(Item).where(which).values(token=None, lease_until=None, **values)) > 0
+def _finished(session: Session, owner: str, keys: Sequence[str]) -> Mapping[str, Item]:
+    """The owner's finished items of some work keys. They are held until the transaction ends, so that nobody deletes
+    the files that are taken over."""
+    found = session.scalars(
+        select(Item)
+        .join(Item.job)
+        .where(Item.work_key.in_(keys), Item.state == ItemState.DONE, Job.owner == owner)
+        .with_for_update(read=True, of=Item)
+    )
+    return {item.work_key: item for item in found}
 
 
-def _return(session: Session, which: ColumnElement[bool], *, lapsed: bool) -> int:
-    """Running items go back to the queue, or end for good after many lapses."""
-    running = which & (Item.state == ItemState.RUNNING)
-    worn = Item.lapses + int(lapsed) >= leases.MAX_LAPSES
-    values = {
-        "state": case((worn, ItemState.FAILED), else_=ItemState.PENDING),
-        "settled_at": case((worn, now())),
-        "lapses": Item.lapses + int(lapsed),
-        "step": 0,
+def _taken_over(item: Item, at: float | None) -> dict[str, Any]:
+    return {
+        "state": ItemState.DONE,
+        "settled_at": at,
+        "step": item.step,
+        "reused_from": item.reused_from or item.job_id,
+        "result_key": item.result_key,
+        "result_sha256": item.result_sha256,
+        "seconds": item.seconds,
+        "measures": item.measures,
+        "made_by": item.made_by,
     }
-    statement = update(Item).where(running).values(token=None, lease_until=None, **values)
-    changed = leases.changed(session, statement)
-    if lapsed and changed:
-        gone = update(Item).where(
-            Item.state == ItemState.FAILED, Item.lapses >= leases.MAX_LAPSES, Item.error.is_(None)
-        )
-        session.execute(gone.values(error={"type": "worker_lost", "detail": leases.GIVEN_UP}))
-    return changed
 
 
 def _check_format(spec: ExpansionSpec, images: Sequence[Image]) -> None:

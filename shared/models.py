@@ -69,7 +69,7 @@ class Image(Base):
     dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"), index=True)
     path: Mapped[str] = mapped_column(String(1024))
     split: Mapped[str] = mapped_column(String(100))
-    sha256: Mapped[str] = mapped_column(String(64))
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
     format: Mapped[str] = mapped_column(String(10))
     mode: Mapped[str] = mapped_column(String(10))
     width: Mapped[int]
@@ -80,7 +80,7 @@ class Image(Base):
     outlines: Mapped[list[list[float] | None]] = mapped_column(JSON, default=list, server_default="[]")
     """For each box the polygon x0, y0, x1, y1, ... that it bounds, in shares; null where the label is a box itself.
     Empty where no label of the image has one."""
-    mask_sha256: Mapped[str | None] = mapped_column(String(64))
+    mask_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
     """Hash of the mask image that was uploaded with it, stored as originals are."""
     label_path: Mapped[str | None] = mapped_column(String(1024))
     label: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
@@ -229,4 +229,5 @@ class Trash(Base):
 
     __tablename__ = "trash"
 
-    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    key: Mapped[str] = mapped_column(String(200))

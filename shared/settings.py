@@ -44,6 +44,9 @@ class Settings(BaseSettings):
         10.0, description="How often lapsed claims are freed and forgotten hints sent again."
     )
 
+    min_free_gb: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="With less free space than this for stored files, in GiB, work waits."
+    )
     max_upload_bytes: Annotated[int, Field(gt=0)] = Field(8 * GiB, description="Largest archive taken, in bytes.")
     max_archive_bytes: Annotated[int, Field(gt=0)] = Field(
         64 * GiB, description="Largest sum of the unpacked sizes in an archive, in bytes."
@@ -64,6 +67,10 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The database URL in force."""
         return self.database_url or f"sqlite:///{(self.data / 'regrow.db').resolve()}"
+
+    @property
+    def min_free_bytes(self) -> int:
+        return int(self.min_free_gb * GiB)
 
     @property
     def storage(self) -> Path:

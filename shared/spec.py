@@ -118,6 +118,9 @@ class ExpansionSpec(Strict):
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Fixes every mask and every noise of the job.")
     output: Output = Field(Output(), description="What the archive holds.")
     priority: int = Field(0, ge=-100, le=100, description="Higher goes first.")
+    reuse: bool = Field(
+        True, description="Take over what was finished before from the same source, labels and numbers."
+    )
 
 
 class ResolvedSpec(Strict):

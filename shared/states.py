@@ -35,6 +35,17 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Wait(StrEnum):
+    """Why work waits that nobody does. The last three are what a worker says of itself."""
+
+    ENGINE_CHANGED = "engine_changed"
+    PRIOR_CHANGED = "prior_changed"
+    NO_WORKER = "no_worker"
+    NO_GPU = "no_gpu"
+    STORAGE_LOW = "storage_low"
+    STORAGE_AWAY = "storage_away"
+
+
 def job_state(counts: Mapping[ItemState, int], *, paused: bool, cancel_requested: bool) -> JobState:
     """The state of a job, from how many of its items are in which state and what its owner asked for."""
     pending, running = counts.get(ItemState.PENDING, 0), counts.get(ItemState.RUNNING, 0)

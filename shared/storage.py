@@ -3,18 +3,24 @@
 Keys are made of ids and hashes, never of a user's file names.
 """
 
+import errno
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from shared.states import Wait
+
+SOURCES = "sources/sha256/"
+"""Where originals lie, by their content, so that the same file is stored once."""
+
 
 def source_key(sha256: str) -> str:
-    """Where an original lies: by its content, so that the same file is stored once."""
-    return f"sources/sha256/{sha256[:2]}/{sha256}"
+    return f"{SOURCES}{sha256[:2]}/{sha256}"
 
 
 def upload_key(dataset_id: str) -> str:
@@ -64,6 +70,19 @@ class Folder:
 
     def open(self, key: str) -> BinaryIO:
         return self.path(key).open("rb")
+
+    def trouble(self, min_free: int) -> Wait | None:
+        """What keeps new files from being stored: fewer than `min_free` bytes left, or no folder to write to."""
+        probe = self.path(f"probes/{secrets.token_hex(8)}")
+        try:
+            self._make_root()
+            probe.parent.mkdir(exist_ok=True)
+            probe.touch()
+            probe.unlink()
+            free = shutil.disk_usage(self.root).free
+        except OSError as error:
+            return Wait.STORAGE_LOW if error.errno in (errno.ENOSPC, errno.EDQUOT) else Wait.STORAGE_AWAY
+        return Wait.STORAGE_LOW if free < min_free else None
 
     def there(self) -> bool:
         """Whether the folder itself is there: a share that is not mounted is not."""

@@ -5,17 +5,23 @@ from sqlalchemy.orm import Session
 
 from shared.db import now
 from shared.models import Worker
+from shared.queue import Queue
+from shared.states import Wait
 
 SEEN_EVERY = 5.0
 ALIVE_FOR = 30.0
 """A worker not seen for so many seconds counts as gone."""
 
 
-def seen(session: Session, name: str, queues: str, device: str) -> None:
-    """Note that the worker is there now, and forget those long gone. `queues` has commas between their names."""
+def seen(session: Session, name: str, queues: str, device: str, trouble: Wait | None = None) -> None:
+    """Note that the worker is there now, and what keeps it from work; forget those long gone.
+
+    `queues` has commas between their names.
+    """
     session.execute(delete(Worker).where(Worker.seen_at < now() - 100 * ALIVE_FOR))
     worker = session.get(Worker, name) or Worker(id=name)
-    worker.queues, worker.device, worker.seen_at = queues, device, session.scalar(select(now())) or 0.0
+    worker.queues, worker.device, worker.trouble = queues, device, trouble
+    worker.seen_at = session.scalar(select(now())) or 0.0
     session.add(worker)
 
 
@@ -24,6 +30,14 @@ def alive(session: Session) -> list[Worker]:
     return list(session.scalars(select(Worker).where(Worker.seen_at > now() - ALIVE_FOR).order_by(Worker.id)))
 
 
-def served(session: Session) -> set[str]:
-    """The queues somebody works on."""
-    return {queue for worker in alive(session) for queue in worker.queues.split(",")}
+def missing(session: Session) -> dict[Queue, Wait]:
+    """The queues nobody can work on at present, and why."""
+    found: dict[Queue, list[str | None]] = {queue: [] for queue in Queue}
+    for worker in alive(session):
+        for queue in worker.queues.split(","):
+            found[Queue(queue)].append(worker.trouble)
+    return {
+        queue: Wait(troubles[0]) if troubles and troubles[0] else Wait.NO_WORKER
+        for queue, troubles in found.items()
+        if all(troubles)
+    }

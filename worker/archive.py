@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from sqlalchemy import select
 from sqlalchemy.orm import Session, contains_eager, joinedload, undefer
 
-from shared import archives, leases
+from shared import archives
 from shared.db import Sessions
 from shared.formats import yolo
 from shared.models import Archive, Dataset, Image, Item, Job
@@ -21,7 +21,7 @@ from shared.settings import Settings
 from shared.spec import ExpansionSpec
 from shared.states import ItemState
 from shared.storage import Folder, archive_key, source_key
-from worker.renewal import Renewal
+from worker.renewal import held
 
 log = logging.getLogger(__name__)
 
@@ -94,14 +94,10 @@ def build_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
     if claim is None:
         return False
 
-    def renew() -> bool:
-        with sessions.write() as session:
-            return leases.renew(session, Archive, claim.token, settings.lease_seconds)
-
     key = archive_key(claim.id, claim.token)
-    with sessions.read() as session:
-        contents = collect(session, claim.id)
-    with Renewal(renew, settings.renew_seconds):
+    with held(sessions, Archive, claim, settings):
+        with sessions.read() as session:
+            contents = collect(session, claim.id)
         try:
             with storage.writing(key) as file:
                 write(contents, storage, file)
@@ -110,15 +106,10 @@ def build_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
             with sessions.write() as session:
                 archives.fail(session, claim, f"a stored file is gone: {error.filename}")
             return True
-        except OSError:
-            # A full disk is not the archive's fault: it waits, and the sweep has it tried again.
-            with sessions.write() as session:
-                leases.release(session, Archive, claim)
-            raise
         with storage.path(key).open("rb") as written:
             digest, size = hashlib.file_digest(written, "sha256").hexdigest(), written.seek(0, io.SEEK_END)
-    with sessions.write() as session:
-        settled = archives.settle(session, claim, key=key, sha256=digest, size=size)
+        with sessions.write() as session:
+            settled = archives.settle(session, claim, key=key, sha256=digest, size=size)
     if not settled:
         storage.delete(key)
     return True

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +16,13 @@ import torch
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import images, jobs
+from shared import images, items
 from shared.db import Sessions
 from shared.errors import RegrowError
-from shared.jobs import Result, Work
+from shared.items import Result, Work
 from shared.masks import Area, inside_area, share_hidden
 from shared.plan import blend, keep_mask
 from shared.settings import Settings
-from shared.spec import ENGINE_VERSION
 from shared.storage import Folder, result_key, sha256, source_key
 from worker.priors.cache import PriorCache
 from worker.psld.operators import Inpaint
@@ -51,6 +51,16 @@ class Refused(Exception):
         self.kind, self.detail = kind, detail
 
 
+class Batches:
+    """How many items are sampled at once: as many as were asked for, until that proves too many for the memory."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def halve(self, tried: int) -> None:
+        self.limit = min(self.limit, max(1, tried // 2))
+
+
 @dataclass(frozen=True)
 class Studio:
     """What a gpu worker's process has at hand."""
@@ -60,6 +70,7 @@ class Studio:
     storage: Folder
     name: str
     device: torch.device
+    batches: Batches
     priors: PriorCache
     prior_folders: dict[str, tuple[Path, str]]
     """Folder and hash of each installed prior, by name."""
@@ -86,13 +97,15 @@ def expand_next(studio: Studio, wake: Callable[[], None]) -> int:
     """
     if studio.stop():
         return 0
-    limit = 1 if studio.device.type == "cpu" else studio.settings.batch or 2
+    hashes = dict(studio.prior_folders.values())
+    loaded = {hashes[folder] for folder in studio.priors.loaded(str(studio.device)) if folder in hashes}
+    lease = studio.settings.lease_seconds
     with studio.sessions.write() as session:
-        batch = jobs.claim(session, studio.name, limit, studio.settings.lease_seconds)
+        batch = items.claim(session, studio.name, studio.batches.limit, lease, priors=hashes.values(), warm=loaded)
     if not batch:
         return 0
     with studio.sessions.read() as session:
-        more = jobs.waiting(session)
+        more = items.waiting(session)
     if more:
         wake()
     token, pace = batch[0].token, Pace()
@@ -102,7 +115,7 @@ def expand_next(studio: Studio, wake: Callable[[], None]) -> int:
             log.error("no step has ended for %.0f s after step %d; the batch is let go", pace.waited(), pace.step)
             return False
         with studio.sessions.write() as session:
-            return jobs.renew(session, token, pace.step, studio.settings.lease_seconds)
+            return items.renew(session, token, pace.step, lease)
 
     with Renewal(renew, studio.settings.renew_seconds) as renewal:
 
@@ -115,10 +128,15 @@ def expand_next(studio: Studio, wake: Callable[[], None]) -> int:
             _make(studio, batch, on_step)
         except Stopped:
             log.info("stopped at step %d; %d items go back", pace.step, len(batch))
+        except torch.AcceleratorError:
+            # Nothing more can be done on the device in this process; a new one will be started. What it held lapses,
+            # so that an item that does this every time is found out.
+            log.critical("the device failed; this process ends", exc_info=True)
+            os._exit(1)
         finally:
             # Whatever is still ours goes back, on SIGTERM (SystemExit) and after an error nobody foresaw too.
             with studio.sessions.write() as session:
-                jobs.hand_back(session, token)
+                items.hand_back(session, token)
     return len(batch)
 
 
@@ -130,7 +148,8 @@ def _make(studio: Studio, batch: Sequence[Work], on_step: OnStep) -> None:
     if not sketches:
         return
     # Outside every item's fate: a prior that cannot be loaded is this worker's trouble, not theirs.
-    folder, _ = studio.prior_folders[batch[0].resolved.prior]
+    wanted = batch[0].resolved.prior_sha256
+    folder = next(folder for folder, sha256 in studio.prior_folders.values() if sha256 == wanted)
     prior = studio.priors.get(folder, str(studio.device))
     on_step(0, 0)
     for _, group in groupby(sketches, key=lambda sketch: sketch.x.shape):
@@ -157,20 +176,22 @@ def _fate(studio: Studio, work: Work) -> Iterator[None]:
         if error.errno in _STORAGE_AWAY or not studio.storage.there():
             raise
         _fail(studio, work, "storage", f"{error.strerror or error}: {error.filename}", final=False)
+    except torch.AcceleratorError:
+        # The device no longer answers this process, whoever is at fault. See `expand_next`.
+        raise
     except Exception as error:
+        if _out_of_memory(error):
+            kind = "out_of_memory" if studio.device.type == "cpu" else "gpu_out_of_memory"
+            size = work.resolved.long_side
+            detail = f"One image of {size} px does not fit the memory. Choose a smaller canvas.long_side."
+            _fail(studio, work, kind, detail, final=True)
+            return
         log.exception("item %d of job %s", work.item_id, work.job_id)
         _fail(studio, work, "unexpected", f"{type(error).__name__}: {error}", final=False)
 
 
 def _sketch(studio: Studio, work: Work) -> Sketch:
     resolved = work.resolved
-    _, prior_sha256 = studio.prior_folders.get(resolved.prior, (None, None))
-    if prior_sha256 != resolved.prior_sha256 or resolved.engine != ENGINE_VERSION:
-        raise Refused(
-            "changed",
-            f"The job was made for engine {resolved.engine} and prior {resolved.prior} {resolved.prior_sha256[:12]}; "
-            f"this worker has engine {ENGINE_VERSION} and {(prior_sha256 or 'no such prior')[:13]}. Make it again.",
-        )
     original = images.open_image(studio.storage.read(source_key(work.source_sha256)), work.path)
     keep, placement = keep_mask(resolved, work.boxes, original.width, original.height, work.seed)
     if keep.all():
@@ -179,24 +200,34 @@ def _sketch(studio: Studio, work: Work) -> Sketch:
 
 
 def _paint(studio: Studio, prior: LatentPrior, sketches: Sequence[Sketch], on_step: OnStep) -> None:
-    """Sample a batch of one canvas size and settle it; one that raises is painted one by one, to see whose fault."""
+    """Sample a batch of one canvas size and settle it.
+
+    One that does not fit the memory is halved; one that raises otherwise is painted one by one, to see whose fault
+    it is.
+    """
     started = time.perf_counter()
     if len(sketches) == 1:
         with _fate(studio, sketches[0].work):
             (x,) = _sample(prior, sketches, on_step)
             _settle(studio, sketches[0], x, time.perf_counter() - started, 1)
         return
+    part = 0
     try:
         xs = _sample(prior, sketches, on_step)
-    except (Stopped, SQLAlchemyError):
+    except (Stopped, SQLAlchemyError, torch.AcceleratorError):
         raise
-    except Exception:
-        log.exception("a batch of %d is painted one by one", len(sketches))
-        xs = None
-    if xs is None:
+    except Exception as error:
+        full = _out_of_memory(error)
+        part = len(sketches) // 2 if full else 1
+        log.warning("a batch of %d is made %d by %d", len(sketches), part, part, exc_info=not full)
+        if full:
+            studio.batches.halve(len(sketches))
+    if part:
         # Not in the handler: there the traceback would still hold the batch's tensors.
-        for sketch in sketches:
-            _paint(studio, prior, [sketch], on_step)
+        if studio.device.type == "cuda":
+            torch.cuda.empty_cache()
+        for start in range(0, len(sketches), part):
+            _paint(studio, prior, sketches[start : start + part], on_step)
         return
     seconds = (time.perf_counter() - started) / len(sketches)
     for x, sketch in zip(xs, sketches, strict=True):
@@ -227,7 +258,7 @@ def _settle(
     studio.storage.write(key, data)
     result = Result(key, sha256(data), round(seconds, 3), _measures(sketch, x), {**studio.made_by, "batch": batch})
     with studio.sessions.write() as session:
-        settled = jobs.settle(session, work, result)
+        settled = items.settle(session, work, result)
     if not settled:
         # Another worker has the item now: its image stays, this one goes.
         studio.storage.delete(key)
@@ -250,7 +281,12 @@ def _psnr(squared: np.ndarray[Any, np.dtype[np.float32]]) -> float:
     return round(min(99.0, 10 * np.log10(4 / mean)), 2) if mean > 0 else 99.0
 
 
+def _out_of_memory(error: Exception) -> bool:
+    """Whether the device, or the machine, had no memory left. For a CPU's, torch has no error of its own."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
 def _fail(studio: Studio, work: Work, kind: str, detail: str, *, final: bool) -> None:
     log.warning("item %d of job %s: %s: %s", work.item_id, work.job_id, kind, detail)
     with studio.sessions.write() as session:
-        jobs.fail(session, work, kind, detail, final=final)
+        items.fail(session, work, kind, detail, final=final)

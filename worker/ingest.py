@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared import datasets, images, leases
+from shared import datasets, images
 from shared.db import Sessions
 from shared.errors import BadArchive, BadImage, Fault, RegrowError
 from shared.formats import read
@@ -14,7 +14,7 @@ from shared.formats.zips import Limits, SafeZip
 from shared.models import Dataset
 from shared.settings import Settings
 from shared.storage import Folder, sha256, source_key, upload_key
-from worker.renewal import Renewal
+from worker.renewal import held
 
 log = logging.getLogger(__name__)
 
@@ -26,18 +26,9 @@ def check_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
     if claim is None:
         return False
 
-    def renew() -> bool:
-        with sessions.write() as session:
-            return leases.renew(session, Dataset, claim.token, settings.lease_seconds)
-
-    with Renewal(renew, settings.renew_seconds):
+    with held(sessions, Dataset, claim, settings):
         try:
             contents = check(storage.path(upload_key(claim.id)), settings, storage)
-        except OSError:
-            # A full disk is not the dataset's fault: it waits, and the sweep has it tried again.
-            with sessions.write() as session:
-                leases.release(session, Dataset, claim)
-            raise
         except RegrowError as error:
             log.info("dataset %s is rejected: %s", claim.id, error.detail)
             with sessions.write() as session:

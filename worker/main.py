@@ -9,6 +9,8 @@ import os
 import platform
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
 from shared.queue import Enqueue, Queue, make_app, make_enqueue
 from shared.settings import Settings
+from shared.states import Wait
 from shared.storage import Folder
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _QUEUES = "REGROW_WORKER_QUEUES"
+_DEVICE_EVERY = 20.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class Bench:
     storage: Folder
     enqueue: Enqueue
     name: str
+
+    def trouble(self) -> Wait | None:
+        """What keeps this worker from taking work."""
+        return self.storage.trouble(self.settings.min_free_bytes)
 
 
 def create_worker(settings: Settings) -> Celery:
@@ -88,7 +96,7 @@ def studio() -> "Studio":
     from shared import priors
     from shared.spec import ENGINE_VERSION
     from worker import device
-    from worker.expand import Studio
+    from worker.expand import Batches, Studio
     from worker.priors.cache import PriorCache
     from worker.priors.diffusers import BUILTIN, load
 
@@ -104,6 +112,7 @@ def studio() -> "Studio":
         storage=at.storage,
         name=at.name,
         device=chosen,
+        batches=Batches(1 if chosen.type == "cpu" else at.settings.batch or 2),
         priors=PriorCache(load, capacity=1),
         prior_folders={"builtin": (BUILTIN, builtin.sha256)},
         made_by={
@@ -125,6 +134,29 @@ def studio() -> "Studio":
 def _parent_starts(options: dict[str, Any], **_: Any) -> None:
     # Its children are told by their environment what they are for.
     os.environ[_QUEUES] = ",".join(options.get("queues") or list(Queue))
+    if Queue.GPU in os.environ[_QUEUES].split(","):
+        _await_device()
+
+
+def _await_device() -> None:
+    """Wait for a GPU that was asked for and is not there. Nothing is taken from the queue meanwhile, and jobs say why.
+
+    It is looked for in a process of its own: a parent with torch in it could not start children.
+    """
+    at = bench()
+    if at.settings.device in ("auto", "cpu"):
+        return
+    while True:
+        asked = subprocess.run([sys.executable, "-m", "worker.device"], capture_output=True, text=True, check=False)
+        if asked.returncode == 0:
+            return
+        log.critical("this worker waits for its device: %s", asked.stderr.strip())
+        try:
+            with at.sessions.write() as session:
+                workers.seen(session, at.name, os.environ[_QUEUES], at.settings.device, Wait.NO_GPU)
+        except SQLAlchemyError as error:
+            log.warning("no sign of life could be left: %s", error)
+        time.sleep(_DEVICE_EVERY)
 
 
 @worker_process_init.connect
@@ -160,7 +192,7 @@ def _show_life(queues: str, device: str) -> None:
     while True:
         try:
             with at.sessions.write() as session:
-                workers.seen(session, at.name, queues, device)
+                workers.seen(session, at.name, queues, device, at.trouble())
         except SQLAlchemyError as error:
             log.warning("no sign of life could be left: %s", error)
         time.sleep(workers.SEEN_EVERY)

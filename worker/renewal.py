@@ -2,12 +2,18 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
+
+from shared import leases
+from shared.db import Sessions
+from shared.leases import Claim, Leasable
+from shared.settings import Settings
 
 
 class Renewal:
@@ -40,6 +46,27 @@ class Renewal:
             if not kept:
                 self.lost = True
                 return
+
+
+@contextmanager
+def held(sessions: Sessions, model: Leasable, claim: Claim, settings: Settings) -> Iterator[None]:
+    """Hold a claim while the block works on it.
+
+    A full disk, or the end of this process (SIGTERM raises SystemExit), is not the work's fault: it goes back at once
+    and nothing counts against it. After any other error its lease lapses, and that counts.
+    """
+
+    def renew() -> bool:
+        with sessions.write() as session:
+            return leases.renew(session, model, claim.token, settings.lease_seconds)
+
+    with Renewal(renew, settings.renew_seconds):
+        try:
+            yield
+        except (OSError, SystemExit):
+            with sessions.write() as session:
+                leases.release(session, model, claim)
+            raise
 
 
 class Pace:

@@ -10,18 +10,19 @@ from types import FrameType
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import archives, datasets, jobs
+from shared import archives, datasets, items, jobs, trash
 from shared.db import Sessions, make_sessions
 from shared.queue import Task, make_app, make_enqueue
 from shared.settings import Settings
+from shared.storage import Folder
 
 log = logging.getLogger(__name__)
 
 
-def sweep(sessions: Sessions) -> set[Task]:
+def sweep(sessions: Sessions, storage: Folder) -> set[Task]:
     """Put right what is left behind, and return the tasks for which there is work that nobody does."""
     with sessions.write() as session:
-        freed = jobs.sweep(session)
+        freed = items.sweep(session)
         given_up = datasets.sweep(session) + archives.sweep(session)
     with sessions.write() as session:
         finished = jobs.conclude(session)
@@ -29,17 +30,30 @@ def sweep(sessions: Sessions) -> set[Task]:
         log.info("%d items freed, %d checks or archives given up, %d jobs finished", freed, given_up, len(finished))
     with sessions.read() as session:
         found = {
-            Task.EXPAND: jobs.waiting(session),
+            Task.EXPAND: items.waiting(session),
             Task.INGEST: datasets.waiting(session),
             Task.ARCHIVE: archives.waiting(session),
         }
+    _empty_trash(sessions, storage)
     return {task for task, there_is in found.items() if there_is}
+
+
+def _empty_trash(sessions: Sessions, storage: Folder) -> None:
+    """Remove the files of what was deleted. A storage that is away is asked again next time."""
+    try:
+        while True:
+            with sessions.write() as session:
+                if not trash.empty(session, storage):
+                    return
+    except OSError as error:
+        log.warning("deleted files stay for now: %s", error)
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = Settings()
     sessions = make_sessions(settings.database)
+    storage = Folder(settings.storage)
     enqueue = make_enqueue(make_app(settings.broker_url.get_secret_value()))
     end = threading.Event()
 
@@ -50,7 +64,7 @@ def main() -> None:
         signal.signal(kind, stop)
     while not end.is_set():
         try:
-            for task in sorted(sweep(sessions)):
+            for task in sorted(sweep(sessions, storage)):
                 enqueue(task)
         except SQLAlchemyError as error:
             log.warning("not now, again in %.0f s: %s", settings.sweep_seconds, error)

@@ -9,7 +9,8 @@ from api.schemas import Health, Readiness
 from shared import workers
 from shared.db import Sessions
 from shared.models import Item
-from shared.queue import BrokerAway, Queue
+from shared.queue import BrokerAway
+from shared.states import Wait
 from shared.storage import Folder
 
 router = APIRouter(tags=["health"])
@@ -70,6 +71,11 @@ def _storage(storage: Folder) -> str:
 
 def _workers(sessions: Sessions) -> str:
     with sessions.read() as session:
-        served = workers.served(session)
-    seconds = f"{workers.ALIVE_FOR:.0f} s"
-    return "; ".join(f"no worker seen on queue {q} in the last {seconds}" for q in Queue if q not in served) or OK
+        missing = workers.missing(session)
+    said = {
+        Wait.NO_WORKER: f"no worker seen on queue {{}} in the last {workers.ALIVE_FOR:.0f} s",
+        Wait.NO_GPU: "the worker on queue {} waits for the GPU that REGROW_DEVICE names",
+        Wait.STORAGE_LOW: "the worker on queue {} waits for free space (REGROW_MIN_FREE_GB)",
+        Wait.STORAGE_AWAY: "the worker on queue {} waits for a storage folder that it can write to",
+    }
+    return "; ".join(said[why].format(queue) for queue, why in missing.items()) or OK

@@ -15,7 +15,7 @@ from api.downloads import answers, download
 from api.pages import AskedDep, Page
 from api.problems import documented
 from api.routes import HexId, Number
-from shared import jobs
+from shared import items, jobs
 from shared.errors import Conflict
 from shared.models import Image, Item
 from shared.plan import keep_mask
@@ -37,10 +37,10 @@ def list_items(
     with sessions.read() as session:
         steps = ResolvedSpec.model_validate(jobs.get(session, caller, job_id).resolved).steps
         source = joinedload(Item.image).load_only(Image.path, Image.split)
-        items = select(Item).where(Item.job_id == job_id).options(source)
+        wanted = select(Item).where(Item.job_id == job_id).options(source)
         if state is not None:
-            items = items.where(Item.state == state)
-        found = asked.by_number(session, items, Item)
+            wanted = wanted.where(Item.state == state)
+        found = asked.by_number(session, wanted, Item)
         return asked.page(found, lambda row: schemas.Item.from_row(row, steps))
 
 
@@ -48,7 +48,7 @@ def list_items(
 def get_item(job_id: HexId, item_id: Number, caller: Caller, sessions: SessionsDep) -> schemas.Item:
     """How far it is, and if it failed, why."""
     with sessions.read() as session:
-        item = jobs.get_item(session, caller, job_id, item_id)
+        item = items.get(session, caller, job_id, item_id)
         return schemas.Item.from_row(item, ResolvedSpec.model_validate(item.job.resolved).steps)
 
 
@@ -63,7 +63,7 @@ def get_item_image(
 ) -> Response:
     """As it is in the archive."""
     with sessions.read() as session:
-        item = jobs.get_item(session, caller, job_id, item_id)
+        item = items.get(session, caller, job_id, item_id)
         state, key, sha256 = item.state, item.result_key, item.result_sha256
     if key is None or sha256 is None:
         raise Conflict(f"Item {item_id} has no image: it is {state}.")
@@ -82,7 +82,7 @@ def get_item_image(
 def get_item_mask(job_id: HexId, item_id: Number, caller: Caller, sessions: SessionsDep) -> Response:
     """The mask at the size of the source image. It can be asked for before the item is made."""
     with sessions.read() as session:
-        item = jobs.get_item(session, caller, job_id, item_id)
+        item = items.get(session, caller, job_id, item_id)
         seed, source, resolved = item.seed, item.image, ResolvedSpec.model_validate(item.job.resolved)
         boxes, size = source.boxes, (source.width, source.height)
     keep, p = keep_mask(resolved, boxes, *size, seed)

@@ -12,8 +12,9 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "trash",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("key", sa.String(length=200), nullable=False),
-        sa.PrimaryKeyConstraint("key", name=op.f("pk_trash")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_trash")),
     )
     op.create_table(
         "idempotency_key",
@@ -28,6 +29,8 @@ def upgrade() -> None:
     op.create_index(op.f("ix_idempotency_key_job_id"), "idempotency_key", ["job_id"])
     op.add_column("image", sa.Column("outlines", sa.JSON(), server_default="[]", nullable=False))
     op.add_column("image", sa.Column("mask_sha256", sa.String(length=64), nullable=True))
+    op.create_index(op.f("ix_image_sha256"), "image", ["sha256"])
+    op.create_index(op.f("ix_image_mask_sha256"), "image", ["mask_sha256"])
     op.add_column("worker", sa.Column("trouble", sa.String(length=32), nullable=True))
     op.add_column("item", sa.Column("reused_from", sa.String(length=32), nullable=True))
     op.create_index(op.f("ix_item_result_key"), "item", ["result_key"])
@@ -41,6 +44,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_item_result_key"), "item")
     op.drop_column("item", "reused_from")
     op.drop_column("worker", "trouble")
+    op.drop_index(op.f("ix_image_mask_sha256"), "image")
+    op.drop_index(op.f("ix_image_sha256"), "image")
     op.drop_column("image", "mask_sha256")
     op.drop_column("image", "outlines")
     op.drop_index(op.f("ix_idempotency_key_job_id"), "idempotency_key")

@@ -14,10 +14,11 @@ from sqlalchemy import event
 from starlette.testclient import TestClient
 
 from shared import archives, datasets, jobs
+from shared import items as life
 from shared.datasets import Contents, NewImage
 from shared.db import Sessions
 from shared.errors import Fault
-from shared.jobs import Result, Work
+from shared.items import Result, Work
 from shared.models import Dataset
 from shared.queue import Task
 from shared.storage import Folder, archive_key, result_key, sha256, source_key
@@ -83,7 +84,7 @@ class Service:
 
     def claim(self, items: int = 1) -> list[Work]:
         with self.sessions.write() as session:
-            return jobs.claim(session, "worker", items, 30)
+            return life.claim(session, "worker", items, 30, priors=["a" * 64])
 
     def do(self, items: int) -> None:
         """Make so many images."""
@@ -92,13 +93,13 @@ class Service:
             key = result_key(work.job_id, work.item_id, work.token, "png")
             self.storage.write(key, data)
             with self.sessions.write() as session:
-                assert jobs.settle(session, work, Result(key, sha256(data), 2.0, {"hidden": 0.5}, {"device": "cpu"}))
+                assert life.settle(session, work, Result(key, sha256(data), 2.0, {"hidden": 0.5}, {"device": "cpu"}))
         self.conclude()
 
     def fail(self, items: int) -> None:
         for work in self.claim(items):
             with self.sessions.write() as session:
-                assert jobs.fail(session, work, "bad_image", "It is cut off.", final=True)
+                assert life.fail(session, work, "bad_image", "It is cut off.", final=True)
         self.conclude()
 
     def conclude(self) -> None:

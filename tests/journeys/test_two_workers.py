@@ -11,7 +11,7 @@ from live import until
 from sqlalchemy import func, select
 
 from samples.phantoms import write_dataset
-from shared import jobs, priors, workers
+from shared import items, jobs, priors, workers
 from shared.db import Sessions, make_sessions
 from shared.models import Archive, Dataset, Item, Job
 from shared.queue import Task, make_app, make_enqueue
@@ -55,6 +55,7 @@ class Site:
             "variants": variants,
             "sampler": {"steps": steps},
             "canvas": {"long_side": 64},
+            "reuse": False,
         }
         with self.sessions.write() as session:
             wanted, prior = ExpansionSpec.model_validate(spec), priors.find(session, "builtin")
@@ -78,7 +79,7 @@ class Site:
 
     def done(self, job_id: str) -> int:
         with self.sessions.read() as session:
-            return jobs.counts(session, job_id).get(ItemState.DONE, 0)
+            return items.counts(session, job_id).get(ItemState.DONE, 0)
 
     def archive(self, job_id: str) -> zipfile.ZipFile:
         def ready() -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import uvicorn
 from PIL import Image
+from sqlalchemy import select
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,9 +22,10 @@ from migrations import upgrade
 from regrow import Client
 from regrow.answers import Job
 from samples.phantoms import write_dataset
-from shared import jobs, priors
+from shared import items, jobs, priors
 from shared.db import Sessions, make_sessions
-from shared.jobs import Result, Work
+from shared.items import Result, Work
+from shared.models import Prior
 from shared.settings import Settings
 from shared.storage import Folder, result_key, sha256, source_key
 from worker.archive import build_next
@@ -183,7 +185,8 @@ def _work(settings: Settings, service: Service, over: threading.Event) -> None:
         if not service.open.is_set():
             continue
         with service.sessions.write() as session:
-            works = jobs.claim(session, "copyist", 4, 30)
+            known = session.scalars(select(Prior.sha256)).all()
+            works = items.claim(session, "copyist", 4, 30, priors=known)
         for work in works:
             _settle(service, work)
         with service.sessions.write() as session:
@@ -194,7 +197,7 @@ def _work(settings: Settings, service: Service, over: threading.Event) -> None:
 def _settle(service: Service, work: Work) -> None:
     if service.fails(work):
         with service.sessions.write() as session:
-            jobs.fail(session, work, "spilt_ink", "The ink was spilt.", final=True)
+            items.fail(session, work, "spilt_ink", "The ink was spilt.", final=True)
         return
     pixels = np.array(Image.open(service.storage.path(source_key(work.source_sha256))))
     pixels[:8, :8] = 0
@@ -203,4 +206,4 @@ def _settle(service: Service, work: Work) -> None:
         Image.fromarray(pixels).save(file, "JPEG")
     result = Result(key, sha256(service.storage.read(key)), 0.01, {}, {})
     with service.sessions.write() as session:
-        jobs.settle(session, work, result)
+        items.settle(session, work, result)

@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from shared import archives, datasets, jobs, leases, progress
+from shared import archives, datasets, items, jobs, leases, progress
 from shared.datasets import Contents, NewImage
 from shared.db import Sessions, now
 from shared.errors import Conflict, Invalid, NotFound
-from shared.jobs import Result, Work
+from shared.items import Result, Work
 from shared.models import Archive, Dataset, Item, Job, Prior
 from shared.spec import ExpansionSpec
 from shared.states import ItemState, JobState, job_state
@@ -62,7 +62,7 @@ def make_job(sessions: Sessions) -> Make:
 
 def claim(sessions: Sessions, limit: int = 1, lease: float = 30, worker: str = "w") -> list[Work]:
     with sessions.write() as session:
-        return jobs.claim(session, worker, limit, lease)
+        return items.claim(session, worker, limit, lease, priors=[PRIOR.sha256])
 
 
 def result(work: Work) -> Result:
@@ -71,12 +71,12 @@ def result(work: Work) -> Result:
 
 def settle(sessions: Sessions, work: Work) -> bool:
     with sessions.write() as session:
-        return jobs.settle(session, work, result(work))
+        return items.settle(session, work, result(work))
 
 
 def counts(sessions: Sessions, job_id: str) -> dict[ItemState, int]:
     with sessions.read() as session:
-        return jobs.counts(session, job_id)
+        return items.counts(session, job_id)
 
 
 def expire(sessions: Sessions) -> None:
@@ -189,12 +189,12 @@ def test_a_lapsed_item_goes_to_another_and_the_first_worker_can_settle_no_more(
     (lost,) = claim(sessions, worker="slow")
     expire(sessions)
     with sessions.write() as session:
-        assert jobs.sweep(session) == 1
+        assert items.sweep(session) == 1
     (taken,) = claim(sessions, worker="quick")
     assert taken.item_id == lost.item_id
     assert not settle(sessions, lost)
     with sessions.write() as session:
-        assert not jobs.renew(session, lost.token, 3, 30)
+        assert not items.renew(session, lost.token, 3, 30)
     assert settle(sessions, taken)
     with sessions.read() as session:
         item = session.get_one(Item, taken.item_id)
@@ -207,8 +207,8 @@ def test_a_renewed_item_is_not_swept(sessions: Sessions, make_job: Make) -> None
     (work,) = claim(sessions)
     expire(sessions)
     with sessions.write() as session:
-        assert jobs.renew(session, work.token, 12, 30)
-        assert jobs.sweep(session) == 0
+        assert items.renew(session, work.token, 12, 30)
+        assert items.sweep(session) == 0
         assert session.get_one(Item, work.item_id).step == 12
 
 
@@ -217,7 +217,7 @@ def test_items_that_outlived_a_worker_are_claimed_alone_and_last(sessions: Sessi
     lost = {work.item_id for work in claim(sessions, 2)}
     expire(sessions)
     with sessions.write() as session:
-        jobs.sweep(session)
+        items.sweep(session)
     batches = [[work.item_id for work in claim(sessions, 4)] for _ in range(3)]
     assert [len(batch) for batch in batches] == [2, 1, 1]
     assert {batches[1][0], batches[2][0]} == lost
@@ -229,7 +229,7 @@ def test_an_item_that_ends_every_worker_fails_in_the_end(sessions: Sessions, mak
         (work,) = claim(sessions)
         expire(sessions)
         with sessions.write() as session:
-            jobs.sweep(session)
+            items.sweep(session)
     assert claim(sessions) == []
     assert counts(sessions, job_id) == {ItemState.FAILED: 1}
     with sessions.read() as session:
@@ -241,11 +241,11 @@ def test_an_item_that_ends_every_worker_fails_in_the_end(sessions: Sessions, mak
 
 def test_an_item_is_tried_three_times(sessions: Sessions, make_job: Make) -> None:
     job_id = make_job(1, 1)
-    for _ in range(jobs.MAX_ATTEMPTS):
+    for _ in range(items.MAX_ATTEMPTS):
         assert counts(sessions, job_id) == {ItemState.PENDING: 1}
         (work,) = claim(sessions)
         with sessions.write() as session:
-            assert jobs.fail(session, work, "odd", "it raised", final=False)
+            assert items.fail(session, work, "odd", "it raised", final=False)
     assert counts(sessions, job_id) == {ItemState.FAILED: 1}
 
 
@@ -253,7 +253,7 @@ def test_a_hopeless_item_is_tried_once(sessions: Sessions, make_job: Make) -> No
     job_id = make_job(1, 1)
     (work,) = claim(sessions)
     with sessions.write() as session:
-        jobs.fail(session, work, "bad-image", "a.png: cut off", final=True)
+        items.fail(session, work, "bad-image", "a.png: cut off", final=True)
     assert counts(sessions, job_id) == {ItemState.FAILED: 1}
 
 
@@ -262,7 +262,7 @@ def test_what_is_handed_back_has_lost_nothing(sessions: Sessions, make_job: Make
     first, second = claim(sessions, 2)
     assert settle(sessions, first)
     with sessions.write() as session:
-        assert jobs.hand_back(session, first.token) == 1
+        assert items.hand_back(session, first.token) == 1
         item = session.get_one(Item, second.item_id)
         assert (item.state, item.attempts, item.lapses, item.token) == (ItemState.PENDING, 0, 0, None)
     assert counts(sessions, job_id) == {ItemState.DONE: 1, ItemState.PENDING: 1}
@@ -290,7 +290,7 @@ def test_a_job_of_failures_has_no_archive(sessions: Sessions, make_job: Make) ->
     job_id = make_job(1, 1)
     (work,) = claim(sessions)
     with sessions.write() as session:
-        jobs.fail(session, work, "odd", "it raised", final=True)
+        items.fail(session, work, "odd", "it raised", final=True)
     with sessions.write() as session:
         assert jobs.conclude(session) == [job_id]
         assert session.get(Archive, job_id) is None
@@ -309,8 +309,8 @@ def test_cancelling_ends_what_waits_and_tells_who_works(sessions: Sessions, make
     assert cancel(sessions, job_id) == cancel(sessions, job_id) == []
     assert counts(sessions, job_id) == {ItemState.RUNNING: 1, ItemState.CANCELLED: 2}
     with sessions.write() as session:
-        assert not jobs.renew(session, work.token, 1, 30)
-        jobs.hand_back(session, work.token)
+        assert not items.renew(session, work.token, 1, 30)
+        items.hand_back(session, work.token)
     assert claim(sessions) == []
     assert cancel(sessions, job_id) == [job_id]
     assert counts(sessions, job_id) == {ItemState.CANCELLED: 3}
@@ -325,9 +325,9 @@ def test_an_item_of_a_cancelled_job_is_not_left_pending(sessions: Sessions, make
         expire(sessions)
     with sessions.write() as session:
         if how == "lapses":
-            jobs.sweep(session)
+            items.sweep(session)
         else:
-            jobs.fail(session, work, "odd", "it raised", final=False)
+            items.fail(session, work, "odd", "it raised", final=False)
     with sessions.write() as session:
         assert jobs.conclude(session) == [job_id]
     assert counts(sessions, job_id) == {ItemState.CANCELLED: 1}
@@ -342,7 +342,7 @@ def test_cancelling_and_claiming_at_once_never_lock_each_other_out(sessions: Ses
             works = [work for one in claims for work in one.result()]
         for token in {work.token for work in works}:
             with sessions.write() as session:
-                jobs.hand_back(session, token)
+                items.hand_back(session, token)
         cancel(sessions, job_id)
         assert counts(sessions, job_id) == {ItemState.CANCELLED: 12}
 
@@ -352,7 +352,7 @@ def test_progress_counts_steps_and_estimates_from_real_seconds(sessions: Session
     done, half = claim(sessions), claim(sessions)
     settle(sessions, done[0])
     with sessions.write() as session:
-        jobs.renew(session, half[0].token, 5, 30)
+        items.renew(session, half[0].token, 5, 30)
     with sessions.read() as session:
         found = progress.of(session, session.get_one(Job, job_id))
     assert found.share == pytest.approx(1.5 / 4)

@@ -15,13 +15,13 @@ from shared.models import Dataset, Job
 from shared.settings import Settings
 from shared.spec import ExpansionSpec
 from shared.storage import Folder, upload_key
-from worker.expand import Studio
+from worker.expand import Batches, Studio
 from worker.ingest import check_next
 from worker.priors.cache import PriorCache
 from worker.priors.diffusers import BUILTIN, load
 
 CACHE = PriorCache(load, capacity=1)
-FAST = {"sampler": {"steps": 3}, "canvas": {"long_side": 64}}
+FAST = {"sampler": {"steps": 3}, "canvas": {"long_side": 64}, "reuse": False}
 """Enough to go through every line; what the pictures look like is another test's concern."""
 
 
@@ -48,6 +48,7 @@ def studio(settings: Settings, local: Sessions, storage: Folder) -> Studio:
         storage=storage,
         name="test",
         device=torch.device("cpu"),
+        batches=Batches(1),
         priors=CACHE,
         prior_folders={"builtin": (BUILTIN, builtin.sha256)},
         made_by={"device": "cpu"},

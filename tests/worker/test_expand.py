@@ -14,7 +14,8 @@ import torch
 from PIL import Image as Picture
 from sqlalchemy import select
 
-from shared import jobs, plan
+from shared import items as life
+from shared import plan
 from shared.models import Item, Job
 from shared.spec import ResolvedSpec
 from shared.states import ItemState
@@ -60,6 +61,9 @@ class Priors:
 
     def get(self, *_: object) -> Any:
         return self._prior
+
+    def loaded(self, _device: str) -> set[Path]:
+        return set()
 
 
 def with_prior(studio: Studio, **replaced: Any) -> Studio:
@@ -174,7 +178,7 @@ def test_in_a_batch_only_the_item_at_fault_fails(studio: Studio, make_job: MakeJ
     # A batch of three, as on a GPU; the arithmetic still runs on the CPU.
     batched = dataclasses.replace(with_prior(studio, eps=eps), settings=studio.settings.model_copy(update={"batch": 3}))
     with studio.sessions.write() as session:
-        batch = jobs.claim(session, "test", 3, 30)
+        batch = life.claim(session, "test", 3, 30, priors=[studio.prior_folders["builtin"][1]])
     assert len(batch) == 3
     from worker.expand import _fate, _paint, _sketch
 
@@ -189,13 +193,12 @@ def test_in_a_batch_only_the_item_at_fault_fails(studio: Studio, make_job: MakeJ
     assert {item.result_sha256 for item in others} <= set(alone.values())
 
 
-def test_an_item_of_another_prior_is_refused_and_not_made_with_this_one(studio: Studio, make_job: MakeJob) -> None:
+def test_an_item_of_another_prior_waits_and_is_not_made_with_this_one(studio: Studio, make_job: MakeJob) -> None:
     make_job(variants=1, max_images=1)
     folder, _ = studio.prior_folders["builtin"]
     run(dataclasses.replace(studio, prior_folders={"builtin": (folder, "0" * 64)}))
     (item,) = items(studio)
-    assert item.state == ItemState.FAILED
-    assert (item.error or {})["type"] == "changed"
+    assert (item.state, item.attempts, item.started_at) == (ItemState.PENDING, 0, None)
 
 
 def test_a_result_that_comes_after_the_lease_was_lost_leaves_no_file(studio: Studio, make_job: MakeJob) -> None:
@@ -203,7 +206,7 @@ def test_a_result_that_comes_after_the_lease_was_lost_leaves_no_file(studio: Stu
 
     def steal() -> bool:
         with studio.sessions.write() as session:
-            jobs.hand_back(session, session.scalars(select(Item.token)).one() or "")
+            life.hand_back(session, session.scalars(select(Item.token)).one() or "")
         return False
 
     assert expand_next(dataclasses.replace(studio, stop=steal), wake=lambda: None) == 1

@@ -30,3 +30,7 @@ class PriorCache:
                 self._priors.popitem(last=False)
             self._priors[key] = self._load(folder, device)
         return self._priors[key]
+
+    def loaded(self, device: str) -> set[Path]:
+        """The folders whose priors are on a device now."""
+        return {folder for folder, where in self._priors if where == device}

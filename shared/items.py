@@ -1,0 +1,266 @@
+"""The life of an item, all of it: claimed, renewed, settled, handed back, swept.
+
+Every change of state is one conditional UPDATE, so that it does not matter who else tries the same. Where both are
+locked, a job is locked before its items; `claim`, which has items first, never waits for a job.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, case, func, literal, select, update
+from sqlalchemy.orm import Session, aliased, joinedload
+
+from shared import leases
+from shared.db import now
+from shared.errors import NotFound
+from shared.models import Item, Job
+from shared.spec import ENGINE_VERSION, ResolvedSpec
+from shared.states import ItemState
+
+MAX_ATTEMPTS = 3
+LOOK_AHEAD = 8
+"""So many jobs that are next in turn are looked at for one whose prior is loaded already."""
+PATIENCE = 120.0
+"""Seconds for which the job whose turn it is may be passed over by such jobs, after which it goes first."""
+_LOST = {"type": "worker_lost", "detail": leases.GIVEN_UP}
+LIVE = Item.state.in_([ItemState.PENDING, ItemState.RUNNING])
+_OPEN = (
+    Job.finished_at.is_(None)
+    & Job.paused_at.is_(None)
+    & Job.cancelled_at.is_(None)
+    # Work for another engine waits until its owner has decided: a job is never mixed silently.
+    & (Job.resolved["engine"].as_string() == ENGINE_VERSION)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An item as a worker needs it, free of the database."""
+
+    item_id: int
+    job_id: str
+    token: str
+    variant: int
+    seed: int
+    path: str
+    source_sha256: str
+    white: int
+    boxes: tuple[tuple[float, ...], ...]
+    resolved: ResolvedSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished item: where its image lies, and what was noted about it."""
+
+    key: str
+    sha256: str
+    seconds: float
+    measures: dict[str, Any]
+    made_by: dict[str, Any]
+
+
+def get(session: Session, owner: str, job_id: str, item_id: int) -> Item:
+    """An item of the owner's job.
+
+    Raises:
+        NotFound: the job is not theirs, or has no such item.
+    """
+    item = session.get(Item, item_id, options=[joinedload(Item.job), joinedload(Item.image)])
+    if item is None or item.job_id != job_id or item.job.owner != owner:
+        raise NotFound(f"Job {job_id} has no item {item_id}.")
+    return item
+
+
+def claim(
+    session: Session,
+    worker: str,
+    limit: int,
+    lease: float,
+    *,
+    priors: Collection[str],
+    warm: Collection[str] = (),
+) -> list[Work]:
+    """Take up to `limit` items of one job for `lease` seconds.
+
+    Jobs come by priority, then in turn: first the owner served longest ago, then their job served longest ago. Among
+    the next few of equal priority, one whose prior is `warm` goes first, unless that made the first wait too long. An
+    item that outlived a worker is taken alone, so that one that kills its process takes no others with it.
+
+    Args:
+        priors: hashes of the priors that the worker has; only their jobs are taken.
+        warm: of these, the ones that are loaded.
+    """
+    for job_id in _in_turn(session, priors, warm):
+        token = leases.new_token()
+        for suspect, most in ((False, limit), (True, 1)):
+            taken = _take(session, job_id, token, worker, most, lease, suspect=suspect)
+            if taken:
+                _note_turn(session, job_id)
+                return _works(session, taken, token)
+    return []
+
+
+def renew(session: Session, token: str, step: int, lease: float) -> bool:
+    """Hold the batch for another `lease` seconds and note the step it is at.
+
+    Returns False when the worker should stop: the batch is no longer its own, or its job was cancelled.
+    """
+    mine = update(Item).where(Item.token == token, Item.state == ItemState.RUNNING)
+    if leases.changed(session, mine.values(lease_until=now() + lease, step=step)) == 0:
+        return False
+    cancelled = select(Job.cancelled_at).join(Item, Item.job_id == Job.id).where(Item.token == token).limit(1)
+    return session.scalar(cancelled) is None
+
+
+def settle(session: Session, work: Work, result: Result) -> bool:
+    """The item is `done`; False if the claim was lost meanwhile, and then the caller removes its file."""
+    return release(
+        session,
+        _held(work),
+        state=ItemState.DONE,
+        settled_at=now(),
+        result_key=result.key,
+        result_sha256=result.sha256,
+        seconds=result.seconds,
+        measures=result.measures,
+        made_by=result.made_by,
+        step=work.resolved.steps,
+        error=None,
+    )
+
+
+def fail(session: Session, work: Work, kind: str, detail: str, *, final: bool) -> bool:
+    """The item itself raised. It is tried again, unless that is hopeless (`final`) or was its last attempt."""
+    over = Item.attempts + 1 >= (1 if final else MAX_ATTEMPTS)
+    return release(
+        session,
+        _held(work),
+        state=case((over, ItemState.FAILED), else_=ItemState.PENDING),
+        settled_at=case((over, now())),
+        attempts=Item.attempts + 1,
+        error={"type": kind, "detail": detail},
+        step=0,
+    )
+
+
+def hand_back(session: Session, token: str) -> int:
+    """Return what is left of a batch unharmed: no attempt is counted."""
+    return _return(session, Item.token == token, lapsed=False)
+
+
+def sweep(session: Session) -> int:
+    """Free items whose worker stopped renewing; returns how many."""
+    return _return(session, Item.token.is_not(None) & (Item.lease_until < now()), lapsed=True)
+
+
+def waiting(session: Session) -> bool:
+    """Whether an item waits that may be claimed now."""
+    found = select(Item.id).join(Job).where(Item.state == ItemState.PENDING, _OPEN).limit(1)
+    return session.scalar(found) is not None
+
+
+def counts(session: Session, job_id: str) -> dict[ItemState, int]:
+    """How many items are in each state."""
+    rows = session.execute(select(Item.state, func.count()).where(Item.job_id == job_id).group_by(Item.state))
+    return {state: int(count) for state, count in rows}
+
+
+def release(session: Session, which: ColumnElement[bool], **values: Any) -> bool:
+    """Write `values` to items and let go of them; False if there is no such item."""
+    return leases.changed(session, update(Item).where(which).values(token=None, lease_until=None, **values)) > 0
+
+
+def _in_turn(session: Session, priors: Collection[str], warm: Collection[str]) -> list[str]:
+    """The jobs to try, best first."""
+    other = aliased(Job)
+    served = select(func.max(other.claimed_at)).where(other.owner == Job.owner).scalar_subquery()
+    waits = select(Item.id).where(Item.job_id == Job.id, Item.state == ItemState.PENDING).exists()
+    prior = Job.resolved["prior_sha256"].as_string()
+    since = func.coalesce(Job.claimed_at, Job.created_at)
+    rows = session.execute(
+        select(Job.id, Job.priority, prior.label("prior"), (now() - since).label("waited"))
+        .where(_OPEN, waits, prior.in_(priors))
+        .order_by(
+            Job.priority.desc(),
+            func.coalesce(served, 0.0),
+            func.coalesce(Job.claimed_at, 0.0),
+            Job.created_at,
+            Job.id,
+        )
+        .limit(LOOK_AHEAD)
+    ).all()
+    if rows and rows[0].waited < PATIENCE:
+        first = rows[0].priority
+        rows = sorted(rows, key=lambda row: 2 if row.priority != first else row.prior not in warm)
+    return [row.id for row in rows]
+
+
+def _note_turn(session: Session, job_id: str) -> None:
+    # Somebody who has the job waits perhaps for the items we have: without a wait of ours nobody is locked out, and
+    # one turn that is not noted does no harm.
+    free = select(Job.id).where(Job.id == job_id).with_for_update(skip_locked=True).scalar_subquery()
+    leases.changed(session, update(Job).where(Job.id == free).values(claimed_at=now()))
+
+
+def _take(
+    session: Session, job_id: str, token: str, worker: str, limit: int, lease: float, *, suspect: bool
+) -> Sequence[int]:
+    lapsed = Item.lapses > 0 if suspect else Item.lapses == 0
+    picked = (
+        select(Item.id)
+        .where(Item.job_id == job_id, Item.state == ItemState.PENDING, lapsed)
+        .order_by(Item.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("picked")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    return session.scalars(
+        update(Item)
+        .where(Item.id.in_(select(picked.c.id)))
+        .values(
+            state=ItemState.RUNNING, token=token, lease_until=now() + lease, worker=worker, step=0, started_at=now()
+        )
+        .returning(Item.id)
+        .execution_options(synchronize_session=False)
+    ).all()
+
+
+def _works(session: Session, item_ids: Sequence[int], token: str) -> list[Work]:
+    with_the_rest = joinedload(Item.image), joinedload(Item.job).joinedload(Job.dataset)
+    rows = session.scalars(select(Item).where(Item.id.in_(item_ids)).order_by(Item.id).options(*with_the_rest)).all()
+    return [
+        Work(
+            item_id=item.id,
+            job_id=item.job_id,
+            token=token,
+            variant=item.variant,
+            seed=item.seed,
+            path=item.image.path,
+            source_sha256=item.image.sha256,
+            white=item.job.dataset.white,
+            boxes=tuple(tuple(box) for box in item.image.boxes),
+            resolved=ResolvedSpec.model_validate(item.job.resolved),
+        )
+        for item in rows
+    ]
+
+
+def _held(work: Work) -> ColumnElement[bool]:
+    return (Item.id == work.item_id) & (Item.token == work.token) & (Item.state == ItemState.RUNNING)
+
+
+def _return(session: Session, which: ColumnElement[bool], *, lapsed: bool) -> int:
+    """Running items go back to the queue, or end for good after many lapses."""
+    running = which & (Item.state == ItemState.RUNNING)
+    worn = Item.lapses + int(lapsed) >= leases.MAX_LAPSES
+    values = {
+        "state": case((worn, ItemState.FAILED), else_=ItemState.PENDING),
+        "settled_at": case((worn, now())),
+        "lapses": Item.lapses + int(lapsed),
+        "error": case((worn, literal(_LOST, Item.error.type)), else_=Item.error),
+        "step": 0,
+    }
+    return leases.changed(session, update(Item).where(running).values(token=None, lease_until=None, **values))
