@@ -1,14 +1,14 @@
 """What crosses the wire."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from api.problems import Place
 from shared import models
 from shared.progress import Progress
-from shared.states import ArchiveState, DatasetState, ItemState, JobState, job_state
+from shared.states import ArchiveState, DatasetState, ItemState, JobState, Wait, job_state
 
 
 def _rfc3339(seconds: float) -> str:
@@ -138,6 +138,12 @@ class Job(BaseModel):
     finished_at: Time | None
     counts: dict[ItemState, int] = Field(description="Items in each state.")
     total: int
+    reused: int = Field(description="Items taken over from earlier jobs, which need not be made again.")
+    waits_for: Wait | None = Field(
+        description="Why nobody works on what is pending. `engine_changed`, `prior_changed`: the job was made for "
+        "another one, and `/upgrade` decides what becomes of it. `no_worker`, `no_gpu`, `storage_low`, `storage_away`: "
+        "it goes on by itself when that is over."
+    )
     progress: Share = Field(description="0..1, counted in sampler steps.")
     items_per_second: float | None = Field(description="Null while it is not known.")
     eta_seconds: float | None = Field(description="From running time only; null while it is not known.")
@@ -160,6 +166,8 @@ class Job(BaseModel):
             finished_at=row.finished_at,
             counts=dict.fromkeys(ItemState, 0) | progress.counts,
             total=sum(progress.counts.values()),
+            reused=progress.reused,
+            waits_for=progress.waits_for,
             progress=progress.share,
             items_per_second=progress.items_per_second,
             eta_seconds=progress.eta_seconds,
@@ -168,6 +176,16 @@ class Job(BaseModel):
             resolved=row.resolved,
             archive=Archive.from_row(row.archive) if row.archive else None,
         )
+
+
+class Upgrade(BaseModel):
+    """What becomes of the images that an earlier engine or prior has made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    done: Literal["keep", "remake"] = Field(
+        description="`keep`: they stay, and the job will hold images of both; `remake`: all are made again."
+    )
 
 
 class ItemError(BaseModel):
@@ -191,6 +209,7 @@ class Item(BaseModel):
     steps: int = Field(description="Sampler steps in all.")
     attempts: int = Field(description="How often it failed.")
     lapses: int = Field(description="How many workers vanished while they had it.")
+    reused_from: str | None = Field(description="The job it was taken over from; null if it was made for this one.")
     error: ItemError | None
     seconds: float | None
     sha256: str | None = Field(description="Of the new image's file.")
@@ -210,6 +229,7 @@ class Item(BaseModel):
             steps=steps,
             attempts=row.attempts,
             lapses=row.lapses,
+            reused_from=row.reused_from,
             error=ItemError.model_validate(row.error) if row.error else None,
             seconds=row.seconds,
             sha256=row.result_sha256,

@@ -15,7 +15,7 @@ from shared import datasets, items, leases, trash
 from shared.db import now
 from shared.errors import Conflict, Invalid, KeyReused, NotFound
 from shared.images import can_hold
-from shared.models import Archive, IdempotencyKey, Image, Item, Job, Prior
+from shared.models import Archive, Dataset, IdempotencyKey, Image, Item, Job, Prior
 from shared.spec import ENGINE_VERSION, PRESETS, ExpansionSpec, ResolvedSpec, item_seed, resolve, work_key
 from shared.states import ItemState
 
@@ -167,6 +167,8 @@ def delete_dataset(session: Session, owner: str, dataset_id: str) -> None:
         Conflict: one of its jobs is not over.
     """
     dataset = datasets.get(session, owner, dataset_id)
+    # A job that is being made of it at this moment is waited for, or finds it gone.
+    session.execute(select(Dataset.id).where(Dataset.id == dataset_id).with_for_update())
     made = session.scalars(select(Job).where(Job.dataset_id == dataset_id)).all()
     live = [job for job in made if job.finished_at is None]
     if live:

@@ -1,4 +1,4 @@
-"""How far jobs are: counts, steps, and the time that is left. Computed, never stored."""
+"""How far jobs are: counts, steps, the time that is left, and what they wait for. Computed, never stored."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,12 @@ from typing import Any
 from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session
 
+from shared import workers
 from shared.db import now
-from shared.models import Item, Job
-from shared.spec import ResolvedSpec
-from shared.states import ItemState
+from shared.models import Item, Job, Prior
+from shared.queue import Queue
+from shared.spec import ENGINE_VERSION, ResolvedSpec
+from shared.states import ItemState, Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +25,19 @@ class Progress:
     items_per_second: float | None
     eta_seconds: float | None
     """From the seconds items really took on the workers now at it; None while that is not known."""
+    reused: int
+    """Items that were taken over from earlier jobs."""
+    waits_for: Wait | None
+    """Why nobody works on what is pending; None if that is only a matter of its turn."""
 
 
 def of(session: Session, job: Job) -> Progress:
-    """The job in numbers: one query."""
+    """The job in numbers."""
     return of_all(session, [job])[job.id]
 
 
 def of_all(session: Session, some: Sequence[Job]) -> dict[str, Progress]:
-    """Each of some jobs in numbers, by its id: one query for all."""
+    """Each of some jobs in numbers, by its id, with as many queries as for one."""
     rows = session.execute(
         select(
             Item.job_id,
@@ -41,6 +47,7 @@ def of_all(session: Session, some: Sequence[Job]) -> dict[str, Progress]:
             func.avg(Item.seconds).label("seconds"),
             func.count(Item.token.distinct()).label("batches"),
             func.sum(now() - Item.started_at).label("elapsed"),
+            func.count(Item.reused_from).label("reused"),
         )
         .where(Item.job_id.in_([job.id for job in some]))
         .group_by(Item.job_id, Item.state)
@@ -48,10 +55,32 @@ def of_all(session: Session, some: Sequence[Job]) -> dict[str, Progress]:
     by_job: dict[str, dict[ItemState, Row[Any]]] = {job.id: {} for job in some}
     for row in rows:
         by_job[row.job_id][row.state] = row
-    return {job.id: _progress(job, by_job[job.id]) for job in some}
+    idle = [job for job in some if _idle(job, by_job[job.id])]
+    waits = _waits(session, idle) if idle else {}
+    return {job.id: _progress(job, by_job[job.id], waits.get(job.id)) for job in some}
 
 
-def _progress(job: Job, by_state: Mapping[ItemState, Row[Any]]) -> Progress:
+def _idle(job: Job, by_state: Mapping[ItemState, Row[Any]]) -> bool:
+    """Whether something of the job could be done, and nobody does."""
+    asked_to_stop = job.paused_at is not None or job.cancelled_at is not None
+    return not asked_to_stop and ItemState.PENDING in by_state and ItemState.RUNNING not in by_state
+
+
+def _waits(session: Session, some: Sequence[Job]) -> dict[str, Wait | None]:
+    missing = workers.missing(session).get(Queue.GPU)
+    installed = {row.name: row.sha256 for row in session.execute(select(Prior.name, Prior.sha256))}
+    found: dict[str, Wait | None] = {}
+    for job in some:
+        if job.resolved["engine"] != ENGINE_VERSION:
+            found[job.id] = Wait.ENGINE_CHANGED
+        elif job.resolved["prior_sha256"] != installed.get(job.resolved["prior"]):
+            found[job.id] = Wait.PRIOR_CHANGED
+        else:
+            found[job.id] = missing
+    return found
+
+
+def _progress(job: Job, by_state: Mapping[ItemState, Row[Any]], waits_for: Wait | None) -> Progress:
     steps = ResolvedSpec.model_validate(job.resolved).steps
     number = {state: int(row.items) for state, row in by_state.items()}
     total, left = sum(number.values()), number.get(ItemState.PENDING, 0) + number.get(ItemState.RUNNING, 0)
@@ -64,4 +93,5 @@ def _progress(job: Job, by_state: Mapping[ItemState, Row[Any]]) -> Progress:
     elif running and stepped:
         # Nothing is done yet: the running items have come `stepped / steps` items far in their mean time so far.
         rate = stepped / steps / max(float(running.elapsed) / int(running.items), 1e-3)
-    return Progress(number, share, rate, (left - stepped / steps) / rate if rate else None)
+    eta = (left - stepped / steps) / rate if rate else None
+    return Progress(number, share, rate, eta, int(done.reused) if done else 0, waits_for)

@@ -15,7 +15,7 @@ from api.downloads import answers, download
 from api.pages import AskedDep, Page
 from api.problems import documented
 from api.routes import HexId, Number
-from shared import datasets
+from shared import datasets, jobs
 from shared.errors import Fault, Invalid, TooLarge
 from shared.models import Dataset, Image
 from shared.queue import Task
@@ -81,6 +81,17 @@ def get_dataset(dataset_id: HexId, caller: Caller, sessions: SessionsDep, respon
     if dataset.state == DatasetState.CHECKING:
         response.headers["Retry-After"] = "1"
     return dataset
+
+
+@router.delete("/{dataset_id}", status_code=204, summary="Delete a dataset", responses=documented(404, 409, 422))
+def delete_dataset(dataset_id: HexId, caller: Caller, sessions: SessionsDep) -> None:
+    """With it go all jobs that were made of it, their images and archives: variants contain pixels of the originals.
+
+    409 while one of its jobs is not over. An original that another dataset has too stays with that one. The files
+    follow within seconds.
+    """
+    with sessions.write() as session:
+        jobs.delete_dataset(session, caller, dataset_id)
 
 
 @router.get("/{dataset_id}/images", summary="List a dataset's images", responses=documented(404, 422))

@@ -1,13 +1,16 @@
-"""Jobs: made, watched, cancelled."""
+"""Jobs: made, watched, and told what to do. What a route asks for may be the case already: each can be repeated."""
 
 import hashlib
+from collections.abc import Callable
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
 from api import schemas
-from api.deps import Caller, EnqueueDep, PartsDep, SessionsDep
+from api.deps import Caller, Parts, PartsDep, SessionsDep
 from api.downloads import known
 from api.pages import AskedDep, Page
 from api.problems import documented
@@ -24,12 +27,31 @@ router = APIRouter(prefix=PATH, tags=["jobs"])
 
 
 @router.post("", status_code=202, summary="Expand a dataset", responses=documented(400, 404, 409, 413, 422))
-def create_job(spec: ExpansionSpec, caller: Caller, parts: PartsDep, response: Response) -> schemas.Job:
-    """One item is made for each labelled image and variant; workers take them from there."""
-    with parts.sessions.write() as session:
-        prior = priors.find(session, spec.prior)
-        job = _told(session, jobs.create(session, caller, spec, prior, parts.settings.max_items))
-    parts.enqueue(Task.EXPAND)
+def create_job(
+    spec: ExpansionSpec,
+    caller: Caller,
+    parts: PartsDep,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            pattern=r"^[\x21-\x7e]+$",
+            description="Any text that no other request has. The same request under the same key makes no second job, "
+            "so that it can be sent again when its answer was lost; another request under it is refused (422).",
+        ),
+    ] = None,
+) -> schemas.Job:
+    """One item is made for each labelled image and variant; workers take them from there.
+
+    With `reuse`, what was finished before from the same source, labels and numbers is taken over.
+    """
+    try:
+        job = _create(parts, caller, spec, idempotency_key)
+    except IntegrityError:
+        # The same request came twice at the same moment, or its dataset was being deleted: now either is a fact.
+        job = _create(parts, caller, spec, idempotency_key)
     response.headers.update({"Location": f"{PATH}/{job.id}", "Retry-After": "1"})
     return job
 
@@ -69,19 +91,82 @@ def get_job(
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job", responses=documented(404, 422))
-def cancel_job(job_id: HexId, caller: Caller, sessions: SessionsDep, enqueue: EnqueueDep) -> schemas.Job:
+def cancel_job(job_id: HexId, caller: Caller, parts: PartsDep) -> schemas.Job:
     """Items that wait end at once, running ones when their worker next looks. It does nothing to a job that is over.
 
-    What was done stays, and is put into the archive.
+    What was done stays, and is put into the archive. `/retry` takes the cancel back.
+    """
+    return _tell(parts, caller, job_id, jobs.cancel)
+
+
+@router.post("/{job_id}/pause", summary="Pause a job", responses=documented(404, 422))
+def pause_job(job_id: HexId, caller: Caller, parts: PartsDep) -> schemas.Job:
+    """Workers take nothing more of it; what they are at is finished. It does nothing to a job that is over."""
+    return _tell(parts, caller, job_id, jobs.pause)
+
+
+@router.post("/{job_id}/resume", summary="Let a paused job go on", responses=documented(404, 422))
+def resume_job(job_id: HexId, caller: Caller, parts: PartsDep) -> schemas.Job:
+    """It does nothing to a job that is not paused."""
+    return _tell(parts, caller, job_id, jobs.resume)
+
+
+@router.post("/{job_id}/retry", summary="Try what failed or was cancelled again", responses=documented(404, 422))
+def retry_job(job_id: HexId, caller: Caller, parts: PartsDep) -> schemas.Job:
+    """Failed and cancelled items wait again, as if for the first time; items that are done stay.
+
+    The archive is built anew afterwards. It does nothing where there is none of either.
+    """
+    return _tell(parts, caller, job_id, jobs.retry)
+
+
+@router.post("/{job_id}/upgrade", summary="Go on with a new engine or prior", responses=documented(400, 404, 409, 422))
+def upgrade_job(job_id: HexId, wanted: schemas.Upgrade, caller: Caller, parts: PartsDep) -> schemas.Job:
+    """A job that was made for an earlier engine or prior waits (`waits_for`), because images of two engines are never
+    mixed silently. This decides. Its settings stay. It does nothing to a job that fits already.
+
+    409 while a worker of the earlier engine is at it.
+    """
+
+    def upgrade(session: Session, job: Job) -> None:
+        jobs.upgrade(session, job, priors.find(session, job.resolved["prior"]), wanted.done)
+
+    return _tell(parts, caller, job_id, upgrade)
+
+
+@router.delete("/{job_id}", status_code=204, summary="Delete a job", responses=documented(404, 422))
+def delete_job(job_id: HexId, caller: Caller, sessions: SessionsDep) -> None:
+    """It is gone at once, with its items, images and archive, in whatever state it was; a worker that is at it stops.
+
+    Images that another job has taken over stay with that one. The files follow within seconds.
     """
     with sessions.write() as session:
-        jobs.cancel(session, jobs.get(session, caller, job_id))
-    with sessions.write() as session:
+        jobs.delete(session, jobs.get(session, caller, job_id))
+
+
+def _create(parts: Parts, owner: str, spec: ExpansionSpec, key: str | None) -> schemas.Job:
+    with parts.sessions.write() as session:
+        prior = priors.find(session, spec.prior)
+        job_id = jobs.create(session, owner, spec, prior, parts.settings.max_items, key).id
+    return _concluded(parts, owner, job_id)
+
+
+def _tell(parts: Parts, owner: str, job_id: str, change: Callable[[Session, Job], object]) -> schemas.Job:
+    with parts.sessions.write() as session:
+        change(session, jobs.get(session, owner, job_id))
+    return _concluded(parts, owner, job_id)
+
+
+def _concluded(parts: Parts, owner: str, job_id: str) -> schemas.Job:
+    """The job, after what may have ended or begun by a change is seen to."""
+    with parts.sessions.write() as session:
         finished = jobs.conclude(session)
+    with parts.sessions.read() as session:
+        job = _told(session, jobs.get(session, owner, job_id))
+    parts.enqueue(Task.EXPAND)
     if finished:
-        enqueue(Task.ARCHIVE)
-    with sessions.read() as session:
-        return _told(session, jobs.get(session, caller, job_id))
+        parts.enqueue(Task.ARCHIVE)
+    return job
 
 
 def _told(session: Session, job: Job) -> schemas.Job:

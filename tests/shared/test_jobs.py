@@ -1,87 +1,22 @@
-"""The life of an item, on SQLite and on PostgreSQL."""
+"""The life of a job, on SQLite and on PostgreSQL."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
 
 import pytest
+from rows import PRIOR, Make, add_dataset, cancel, claim, counts, expire, new_image, result, settle
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from shared import archives, datasets, items, jobs, leases, progress
-from shared.datasets import Contents, NewImage
-from shared.db import Sessions, now
-from shared.errors import Conflict, Invalid, NotFound
-from shared.items import Result, Work
-from shared.models import Archive, Dataset, Item, Job, Prior
-from shared.spec import ExpansionSpec
-from shared.states import ItemState, JobState, job_state
-
-PRIOR = Prior(name="builtin", sha256="p" * 64, native_size=128, multiple=16, size=1, card="")
-Make = Callable[..., str]
-
-
-def new_image(name: str, *, split: str = "train", boxes: int = 1) -> NewImage:
-    return NewImage(
-        path=f"images/{split}/{name}.png",
-        split=split,
-        sha256=f"{name:0>64}",
-        format="PNG",
-        mode="L",
-        width=100,
-        height=80,
-        size=1000,
-        boxes=[[0, 0.1, 0.1, 0.2, 0.2]] * boxes,
-        label_path=f"labels/{split}/{name}.txt",
-        label=b"0 .15 .15 .1 .1\n" * boxes,
-        label_sha256="l" * 64,
-    )
-
-
-def add_dataset(session: Session, *images: NewImage, owner: str = "local") -> str:
-    dataset = Dataset(owner=owner, name="set")
-    session.add(dataset)
-    session.flush()
-    claim = datasets.claim(session, 30)
-    assert claim is not None
-    splits = tuple(dict.fromkeys(image.split for image in images))
-    contents = Contents("yolo", "images/{split}", None, ("a",), splits, (), 255, images)
-    assert datasets.accept(session, claim, contents)
-    return dataset.id
-
-
-@pytest.fixture
-def make_job(sessions: Sessions) -> Make:
-    def make(images: int = 3, variants: int = 2, **spec: object) -> str:
-        with sessions.write() as session:
-            dataset_id = add_dataset(session, *(new_image(str(n)) for n in range(images)))
-            wanted = ExpansionSpec.model_validate({"dataset_id": dataset_id, "variants": variants, **spec})
-            return jobs.create(session, "local", wanted, PRIOR, 10_000).id
-
-    return make
-
-
-def claim(sessions: Sessions, limit: int = 1, lease: float = 30, worker: str = "w") -> list[Work]:
-    with sessions.write() as session:
-        return items.claim(session, worker, limit, lease, priors=[PRIOR.sha256])
-
-
-def result(work: Work) -> Result:
-    return Result(f"jobs/{work.item_id}-{work.token}.png", "s" * 64, 1.0, {}, {})
-
-
-def settle(sessions: Sessions, work: Work) -> bool:
-    with sessions.write() as session:
-        return items.settle(session, work, result(work))
-
-
-def counts(sessions: Sessions, job_id: str) -> dict[ItemState, int]:
-    with sessions.read() as session:
-        return items.counts(session, job_id)
-
-
-def expire(sessions: Sessions) -> None:
-    with sessions.write() as session:
-        session.execute(update(Item).where(Item.token.is_not(None)).values(lease_until=now() - 1))
+from shared import archives, items, jobs
+from shared.db import Sessions
+from shared.errors import Conflict, Invalid, KeyReused, NotFound
+from shared.models import Archive, Dataset, Image, Item, Job, Trash
+from shared.spec import ENGINE_VERSION, ExpansionSpec
+from shared.states import ArchiveState, ItemState, JobState, job_state
+from shared.storage import source_key
 
 
 def test_a_job_has_an_item_for_each_labelled_image_and_variant(sessions: Sessions) -> None:
@@ -153,121 +88,6 @@ def test_a_canvas_that_does_not_fit_the_prior_is_refused(make_job: Make) -> None
         make_job(canvas={"long_side": 100})
 
 
-def test_claims_made_at_once_share_the_items_without_overlap(sessions: Sessions, make_job: Make) -> None:
-    make_job(images=8, variants=5)
-
-    def take(worker: int) -> list[int]:
-        taken: list[int] = []
-        while batch := claim(sessions, 3, worker=str(worker)):
-            taken += [work.item_id for work in batch]
-        return taken
-
-    with ThreadPoolExecutor(4) as pool:
-        taken = list(pool.map(take, range(4)))
-    everything = [item for one in taken for item in one]
-    assert len(everything) == len(set(everything)) == 40
-
-
-def test_jobs_take_turns_and_a_higher_priority_goes_first(sessions: Sessions, make_job: Make) -> None:
-    low, other, high = make_job(1, 2), make_job(1, 2), make_job(1, 1, priority=5)
-    order = [claim(sessions)[0].job_id for _ in range(5)]
-    assert order == [high, low, other, low, other]
-
-
-def test_a_settled_item_is_done_and_cannot_be_settled_again(sessions: Sessions, make_job: Make) -> None:
-    job_id = make_job(1, 1)
-    (work,) = claim(sessions)
-    assert settle(sessions, work)
-    assert not settle(sessions, work)
-    assert counts(sessions, job_id) == {ItemState.DONE: 1}
-
-
-def test_a_lapsed_item_goes_to_another_and_the_first_worker_can_settle_no_more(
-    sessions: Sessions, make_job: Make
-) -> None:
-    job_id = make_job(1, 1)
-    (lost,) = claim(sessions, worker="slow")
-    expire(sessions)
-    with sessions.write() as session:
-        assert items.sweep(session) == 1
-    (taken,) = claim(sessions, worker="quick")
-    assert taken.item_id == lost.item_id
-    assert not settle(sessions, lost)
-    with sessions.write() as session:
-        assert not items.renew(session, lost.token, 3, 30)
-    assert settle(sessions, taken)
-    with sessions.read() as session:
-        item = session.get_one(Item, taken.item_id)
-        assert (item.result_key, item.lapses, item.attempts) == (result(taken).key, 1, 0)
-    assert counts(sessions, job_id) == {ItemState.DONE: 1}
-
-
-def test_a_renewed_item_is_not_swept(sessions: Sessions, make_job: Make) -> None:
-    make_job(1, 1)
-    (work,) = claim(sessions)
-    expire(sessions)
-    with sessions.write() as session:
-        assert items.renew(session, work.token, 12, 30)
-        assert items.sweep(session) == 0
-        assert session.get_one(Item, work.item_id).step == 12
-
-
-def test_items_that_outlived_a_worker_are_claimed_alone_and_last(sessions: Sessions, make_job: Make) -> None:
-    make_job(4, 1)
-    lost = {work.item_id for work in claim(sessions, 2)}
-    expire(sessions)
-    with sessions.write() as session:
-        items.sweep(session)
-    batches = [[work.item_id for work in claim(sessions, 4)] for _ in range(3)]
-    assert [len(batch) for batch in batches] == [2, 1, 1]
-    assert {batches[1][0], batches[2][0]} == lost
-
-
-def test_an_item_that_ends_every_worker_fails_in_the_end(sessions: Sessions, make_job: Make) -> None:
-    job_id = make_job(1, 1)
-    for _ in range(leases.MAX_LAPSES):
-        (work,) = claim(sessions)
-        expire(sessions)
-        with sessions.write() as session:
-            items.sweep(session)
-    assert claim(sessions) == []
-    assert counts(sessions, job_id) == {ItemState.FAILED: 1}
-    with sessions.read() as session:
-        item = session.get_one(Item, work.item_id)
-        assert item.error is not None
-        assert item.error["type"] == "worker_lost"
-        assert item.attempts == 0
-
-
-def test_an_item_is_tried_three_times(sessions: Sessions, make_job: Make) -> None:
-    job_id = make_job(1, 1)
-    for _ in range(items.MAX_ATTEMPTS):
-        assert counts(sessions, job_id) == {ItemState.PENDING: 1}
-        (work,) = claim(sessions)
-        with sessions.write() as session:
-            assert items.fail(session, work, "odd", "it raised", final=False)
-    assert counts(sessions, job_id) == {ItemState.FAILED: 1}
-
-
-def test_a_hopeless_item_is_tried_once(sessions: Sessions, make_job: Make) -> None:
-    job_id = make_job(1, 1)
-    (work,) = claim(sessions)
-    with sessions.write() as session:
-        items.fail(session, work, "bad-image", "a.png: cut off", final=True)
-    assert counts(sessions, job_id) == {ItemState.FAILED: 1}
-
-
-def test_what_is_handed_back_has_lost_nothing(sessions: Sessions, make_job: Make) -> None:
-    job_id = make_job(2, 1)
-    first, second = claim(sessions, 2)
-    assert settle(sessions, first)
-    with sessions.write() as session:
-        assert items.hand_back(session, first.token) == 1
-        item = session.get_one(Item, second.item_id)
-        assert (item.state, item.attempts, item.lapses, item.token) == (ItemState.PENDING, 0, 0, None)
-    assert counts(sessions, job_id) == {ItemState.DONE: 1, ItemState.PENDING: 1}
-
-
 def test_a_job_is_concluded_once_and_then_its_archive_waits(sessions: Sessions, make_job: Make) -> None:
     job_id = make_job(1, 2)
     first, second = claim(sessions, 2)
@@ -294,13 +114,6 @@ def test_a_job_of_failures_has_no_archive(sessions: Sessions, make_job: Make) ->
     with sessions.write() as session:
         assert jobs.conclude(session) == [job_id]
         assert session.get(Archive, job_id) is None
-
-
-def cancel(sessions: Sessions, job_id: str) -> list[str]:
-    with sessions.write() as session:
-        jobs.cancel(session, session.get_one(Job, job_id))
-    with sessions.write() as session:
-        return jobs.conclude(session)
 
 
 def test_cancelling_ends_what_waits_and_tells_who_works(sessions: Sessions, make_job: Make) -> None:
@@ -347,33 +160,6 @@ def test_cancelling_and_claiming_at_once_never_lock_each_other_out(sessions: Ses
         assert counts(sessions, job_id) == {ItemState.CANCELLED: 12}
 
 
-def test_progress_counts_steps_and_estimates_from_real_seconds(sessions: Sessions, make_job: Make) -> None:
-    job_id = make_job(4, 1, sampler={"steps": 10})
-    done, half = claim(sessions), claim(sessions)
-    settle(sessions, done[0])
-    with sessions.write() as session:
-        items.renew(session, half[0].token, 5, 30)
-    with sessions.read() as session:
-        found = progress.of(session, session.get_one(Job, job_id))
-    assert found.share == pytest.approx(1.5 / 4)
-    assert found.items_per_second == pytest.approx(1.0)
-    assert found.eta_seconds == pytest.approx(2.5)
-
-
-def test_a_dataset_whose_check_ends_every_worker_is_rejected(sessions: Sessions) -> None:
-    with sessions.write() as session:
-        dataset = Dataset(owner="local", name="set")
-        session.add(dataset)
-    for _ in range(leases.MAX_LAPSES + 1):
-        with sessions.write() as session:
-            assert datasets.claim(session, 30) is not None
-            assert datasets.claim(session, 30) is None
-            session.execute(update(Dataset).values(lease_until=now() - 1))
-    with sessions.write() as session:
-        assert datasets.sweep(session) == 1
-        assert session.get_one(Dataset, dataset.id).state == "rejected"
-
-
 @pytest.mark.parametrize(
     ("given", "state"),
     [
@@ -388,3 +174,256 @@ def test_a_dataset_whose_check_ends_every_worker_is_rejected(sessions: Sessions)
 )
 def test_a_jobs_state_follows_from_its_items(given: dict[ItemState, int], state: JobState) -> None:
     assert job_state(given, paused=False, cancel_requested=False) == state
+
+
+def tell(sessions: Sessions, job_id: str, what: Callable[[Session, Job], object]) -> JobState:
+    """Have a job told something, twice, since that is to do no more than once; returns its state."""
+    for _ in range(2):
+        with sessions.write() as session:
+            what(session, session.get_one(Job, job_id))
+        with sessions.write() as session:
+            jobs.conclude(session)
+    with sessions.read() as session:
+        job = session.get_one(Job, job_id)
+        paused, cancelled = job.paused_at is not None, job.cancelled_at is not None
+        return job_state(items.counts(session, job_id), paused=paused, cancel_requested=cancelled)
+
+
+def finish(sessions: Sessions, job_id: str) -> None:
+    while batch := claim(sessions, 10):
+        for work in batch:
+            assert settle(sessions, work)
+    with sessions.write() as session:
+        jobs.conclude(session)
+        claimed = archives.claim(session, 30)
+        if claimed:
+            archives.settle(session, claimed, key=f"archives/{claimed.id}.zip", sha256="s", size=1)
+
+
+def trashed(sessions: Sessions) -> set[str]:
+    with sessions.read() as session:
+        return set(session.scalars(select(Trash.key)))
+
+
+def test_a_paused_job_is_not_claimed_and_what_runs_is_finished(sessions: Sessions, make_job: Make) -> None:
+    job_id = make_job(2, 1)
+    (work,) = claim(sessions)
+    assert tell(sessions, job_id, jobs.pause) == JobState.PAUSED
+    assert claim(sessions) == []
+    with sessions.write() as session:
+        assert items.renew(session, work.token, 1, 30)
+    assert settle(sessions, work)
+    assert tell(sessions, job_id, jobs.resume) == JobState.RUNNING
+    finish(sessions, job_id)
+    assert tell(sessions, job_id, jobs.pause) == JobState.SUCCEEDED
+
+
+def test_a_paused_job_can_be_cancelled(sessions: Sessions, make_job: Make) -> None:
+    job_id = make_job(2, 1)
+    tell(sessions, job_id, jobs.pause)
+    assert tell(sessions, job_id, jobs.cancel) == JobState.CANCELLED
+
+
+def test_what_failed_is_tried_again_as_if_for_the_first_time(sessions: Sessions, make_job: Make) -> None:
+    job_id = make_job(2, 1)
+    good, bad = claim(sessions, 2)
+    assert settle(sessions, good)
+    with sessions.write() as session:
+        items.fail(session, bad, "odd", "it raised", final=True)
+    finish(sessions, job_id)
+    assert tell(sessions, job_id, jobs.retry) == JobState.RUNNING
+    assert counts(sessions, job_id) == {ItemState.DONE: 1, ItemState.PENDING: 1}
+    with sessions.read() as session:
+        item = session.get_one(Item, bad.item_id)
+        assert (item.attempts, item.lapses, item.error, item.settled_at) == (0, 0, None, None)
+        assert session.get(Archive, job_id) is None, "the archive is not what the job will have made"
+    assert trashed(sessions) == {f"archives/{job_id}.zip"}
+    finish(sessions, job_id)
+    with sessions.read() as session:
+        assert session.get_one(Archive, job_id).state == ArchiveState.READY
+        assert session.get_one(Job, job_id).finished_at is not None
+    assert tell(sessions, job_id, jobs.retry) == JobState.SUCCEEDED
+
+
+def test_a_retry_takes_a_cancel_back(sessions: Sessions, make_job: Make) -> None:
+    job_id = make_job(3, 1)
+    (work,) = claim(sessions)
+    assert tell(sessions, job_id, jobs.cancel) == JobState.CANCELLING
+    assert tell(sessions, job_id, jobs.retry) == JobState.RUNNING
+    with sessions.write() as session:
+        assert items.renew(session, work.token, 1, 30)
+    assert settle(sessions, work)
+    finish(sessions, job_id)
+    assert counts(sessions, job_id) == {ItemState.DONE: 3}
+
+
+def test_a_retry_takes_a_cancel_back_that_only_a_worker_has_yet_to_see(sessions: Sessions, make_job: Make) -> None:
+    job_id = make_job(1, 1)
+    (work,) = claim(sessions)
+    tell(sessions, job_id, jobs.cancel)
+    assert tell(sessions, job_id, jobs.retry) == JobState.RUNNING
+    with sessions.write() as session:
+        assert items.renew(session, work.token, 1, 30)
+
+
+def test_a_job_retried_while_it_is_concluded_is_never_over_with_work_left(sessions: Sessions, make_job: Make) -> None:
+    job_id = make_job(1, 4)
+    for _ in range(10):
+        for work in claim(sessions, 4):
+            with sessions.write() as session:
+                items.fail(session, work, "odd", "it raised", final=True)
+
+        def retry(_: int) -> None:
+            with sessions.write() as session:
+                jobs.retry(session, session.get_one(Job, job_id))
+
+        def conclude(_: int) -> None:
+            with sessions.write() as session:
+                jobs.conclude(session)
+
+        with ThreadPoolExecutor(4) as pool:
+            pending = [pool.submit(each, 0) for each in (conclude, retry, conclude, conclude)]
+            for future in pending:
+                future.result()
+        with sessions.read() as session:
+            over = session.get_one(Job, job_id).finished_at is not None
+        assert over is False
+        assert counts(sessions, job_id) == {ItemState.PENDING: 4}
+
+
+def make_old(sessions: Sessions, job_id: str) -> None:
+    """As if the job had been made for the engine before this one."""
+    with sessions.write() as session:
+        job = session.get_one(Job, job_id)
+        job.resolved = job.resolved | {"engine": "0"}
+        session.execute(update(Item).where(Item.job_id == job_id).values(work_key="of the old engine"))
+
+
+def upgrade(done: Literal["keep", "remake"]) -> Callable[[Session, Job], None]:
+    return lambda session, job: jobs.upgrade(session, job, PRIOR, done)
+
+
+def test_a_half_done_job_goes_on_with_a_new_engine_only_when_told_to(sessions: Sessions, make_job: Make) -> None:
+    job_id, fresh = make_job(2, 1), make_job(2, 1)
+    (work,) = claim(sessions)
+    assert settle(sessions, work)
+    make_old(sessions, job_id)
+    assert {work.job_id for work in claim(sessions, 5)} == {fresh}
+    assert claim(sessions) == []
+    assert tell(sessions, job_id, upgrade("keep")) == JobState.RUNNING
+    with sessions.read() as session:
+        kept, new = session.scalars(select(Item).where(Item.job_id == job_id).order_by(Item.id))
+        as_new = session.scalars(select(Item.work_key).where(Item.job_id == fresh).order_by(Item.id)).all()
+        assert (kept.result_key, kept.work_key) == (result(work).key, "of the old engine")
+        assert new.work_key == as_new[1]
+    finish(sessions, job_id)
+    assert counts(sessions, job_id) == {ItemState.DONE: 2}
+    assert trashed(sessions) == set()
+
+
+def test_a_job_can_be_made_again_whole_by_a_new_engine(sessions: Sessions, make_job: Make) -> None:
+    job_id = make_job(2, 1)
+    (work,) = claim(sessions)
+    assert settle(sessions, work)
+    finish(sessions, job_id)
+    make_old(sessions, job_id)
+    assert tell(sessions, job_id, upgrade("remake")) == JobState.QUEUED
+    assert counts(sessions, job_id) == {ItemState.PENDING: 2}
+    assert {result(work).key, f"archives/{job_id}.zip"} < trashed(sessions)
+    with sessions.read() as session:
+        assert session.get_one(Job, job_id).resolved["engine"] == ENGINE_VERSION
+    finish(sessions, job_id)
+    assert counts(sessions, job_id) == {ItemState.DONE: 2}
+
+
+def test_nothing_is_upgraded_under_a_worker_of_the_old_engine(sessions: Sessions, make_job: Make) -> None:
+    job_id = make_job(1, 1)
+    claim(sessions)
+    make_old(sessions, job_id)
+    with pytest.raises(Conflict, match="still at this job"):
+        tell(sessions, job_id, upgrade("keep"))
+
+
+def test_a_deleted_job_leaves_nothing_and_its_worker_stops(sessions: Sessions, make_job: Make) -> None:
+    job_id = make_job(2, 2)
+    done, held = claim(sessions, 2)
+    assert settle(sessions, done)
+    with sessions.write() as session:
+        jobs.delete(session, session.get_one(Job, job_id))
+    with sessions.write() as session:
+        assert not items.renew(session, held.token, 1, 30)
+    assert not settle(sessions, held)
+    assert claim(sessions) == []
+    with sessions.read() as session:
+        assert session.get(Job, job_id) is None
+        assert session.scalar(select(func.count()).select_from(Item)) == 0
+    assert trashed(sessions) == {result(done).key}
+
+
+def test_a_dataset_goes_with_its_jobs_but_not_under_one_that_is_not_over(sessions: Sessions, make_job: Make) -> None:
+    job_id = make_job(1, 1)
+    with sessions.read() as session:
+        dataset_id = session.get_one(Job, job_id).dataset_id
+    with sessions.write() as session, pytest.raises(Conflict, match="is not over"):
+        jobs.delete_dataset(session, "local", dataset_id)
+    finish(sessions, job_id)
+    with sessions.write() as session, pytest.raises(NotFound):
+        jobs.delete_dataset(session, "somebody", dataset_id)
+    with sessions.write() as session:
+        jobs.delete_dataset(session, "local", dataset_id)
+    with sessions.read() as session:
+        for model in (Dataset, Image, Job, Item, Archive):
+            assert session.scalar(select(func.count()).select_from(model)) == 0
+    assert source_key(f"{'0':0>64}") in trashed(sessions)
+
+
+def test_what_was_finished_before_is_taken_over(sessions: Sessions, make_job: Make) -> None:
+    first = make_job(2, 2)
+    finish(sessions, first)
+    more = make_job(3, 2, reuse=True)
+    assert counts(sessions, more) == {ItemState.DONE: 4, ItemState.PENDING: 2}
+    with sessions.read() as session:
+        taken = session.scalars(select(Item).where(Item.job_id == more, Item.state == ItemState.DONE)).all()
+        made = session.scalars(select(Item).where(Item.job_id == first)).all()
+        assert {(item.work_key, item.result_key, item.result_sha256) for item in taken} == {
+            (item.work_key, item.result_key, item.result_sha256) for item in made
+        }
+        assert {item.reused_from for item in taken} == {first}
+    finish(sessions, more)
+    again = make_job(3, 2, reuse=True)
+    with sessions.write() as session:
+        assert jobs.conclude(session) == [again], "with nothing left to do the job is over at once"
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"sampler": {"steps": 7}}, {"owner": "somebody"}])
+def test_nothing_is_taken_over_that_is_not_the_same_or_not_the_owners(
+    sessions: Sessions, make_job: Make, change: dict[str, Any]
+) -> None:
+    finish(sessions, make_job(1, 1))
+    assert counts(sessions, make_job(1, 1, reuse=True, **change)) == {ItemState.PENDING: 1}
+
+
+def ask(sessions: Sessions, dataset_id: str, key: str, **spec: object) -> str:
+    wanted = ExpansionSpec.model_validate({"dataset_id": dataset_id, **spec})
+    for attempt in (1, 2):
+        try:
+            with sessions.write() as session:
+                return jobs.create(session, "local", wanted, PRIOR, 100, key).id
+        except IntegrityError:
+            if attempt == 2:
+                raise
+    raise AssertionError
+
+
+def test_the_same_request_under_the_same_key_makes_one_job(sessions: Sessions) -> None:
+    with sessions.write() as session:
+        dataset_id = add_dataset(session, new_image("1"))
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: ask(sessions, dataset_id, "once"), range(8)))
+    assert len(set(made)) == 1
+    assert ask(sessions, dataset_id, "twice") != made[0]
+    with pytest.raises(KeyReused, match="another request"):
+        ask(sessions, dataset_id, "once", variants=3)
+    with sessions.write() as session:
+        jobs.delete(session, session.get_one(Job, made[0]))
+    assert ask(sessions, dataset_id, "once", variants=3) not in made
