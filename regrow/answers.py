@@ -6,6 +6,7 @@ DatasetState = Literal["checking", "ready", "rejected"]
 JobState = Literal[
     "queued", "running", "paused", "succeeded", "completed_with_errors", "failed", "cancelling", "cancelled"
 ]
+Wait = Literal["engine_changed", "prior_changed", "no_worker", "no_gpu", "storage_low", "storage_away"]
 ItemState = Literal["pending", "running", "done", "failed", "cancelled"]
 
 
@@ -78,6 +79,8 @@ class Job(TypedDict):
     finished_at: str | None
     counts: dict[ItemState, int]
     total: int
+    reused: int
+    waits_for: Wait | None
     progress: float
     items_per_second: float | None
     eta_seconds: float | None
@@ -104,6 +107,7 @@ class Item(TypedDict):
     steps: int
     attempts: int
     lapses: int
+    reused_from: str | None
     error: ItemError | None
     seconds: float | None
     sha256: str | None

@@ -3,13 +3,13 @@
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from regrow import DEFAULT_URL, report
+from regrow import DEFAULT_URL, manage, report
+from regrow.options import AsJson, JobId, Server, printed
 from regrow.outcome import Exit, code, fail, going_on, talking
 
 if TYPE_CHECKING:
@@ -34,14 +34,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Server = Annotated[str, typer.Option("--server", envvar="REGROW_SERVER", help="Address of the service.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the server's answer as JSON.")]
 Name = Annotated[str | None, typer.Option(help="A name for people; left out: the file's.")]
 Upload = Annotated[
     Path,
     typer.Argument(metavar="DATASET.zip", exists=True, dir_okay=False, help="A dataset in the YOLO format, zipped."),
 ]
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 
 
 def _in_a_folder(path: Path | None) -> Path | None:
@@ -87,7 +84,7 @@ def upload(dataset: Upload, name: Name = None, server: Server = DEFAULT_URL, as_
     """Send a dataset and wait until it was checked."""
     with talking(server) as regrow:
         found = _send(regrow, dataset, name, as_json)
-        _print(found, report.dataset, as_json)
+        printed(found, report.dataset, as_json)
 
 
 @app.command()
@@ -108,6 +105,8 @@ def expand(  # noqa: PLR0913  (one parameter an option)
     image_format: Annotated[
         Literal["same", "png", "jpeg"] | None, typer.Option(help="File format of the new images.")
     ] = None,
+    priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher goes first.")] = None,
+    no_reuse: Annotated[bool, typer.Option("--no-reuse", help="Make again what was made before.")] = False,
     name: Name = None,
     sheet: Annotated[
         Path | None, typer.Option(dir_okay=False, callback=_picture, help="Also draw a contact sheet: .png or .jpg.")
@@ -126,6 +125,8 @@ def expand(  # noqa: PLR0913  (one parameter an option)
         "max_images": max_images,
         "blend": blend,
         "sampler": _given(preset=preset, steps=steps),
+        "priority": priority,
+        "reuse": False if no_reuse else None,
         "output": _given(image_format=image_format, include_originals=False if no_originals else None),
     }
     with talking(server) as regrow:
@@ -142,29 +143,6 @@ def expand(  # noqa: PLR0913  (one parameter an option)
     else:
         print(report.result(job, fetched, drawn))
     raise typer.Exit(code(job))
-
-
-@app.command()
-def status(
-    job: Annotated[str | None, typer.Argument(metavar="JOB", help="Left out: all jobs.")] = None,
-    server: Server = DEFAULT_URL,
-    as_json: AsJson = False,
-) -> None:
-    """Show all jobs, or one."""
-    with talking(server) as regrow:
-        if job is None:
-            _print(list(regrow.jobs()), report.jobs, as_json)
-            return
-        found = regrow.job(job)
-        failed = [] if as_json or not found["counts"].get("failed") else regrow.items(job, state="failed")
-        _print(found, lambda answer: report.job(answer, failed), as_json)
-
-
-@app.command()
-def cancel(job: JobId, server: Server = DEFAULT_URL) -> None:
-    """End a job. What is done is packed and can be downloaded."""
-    with talking(server) as regrow:
-        print(report.job(regrow.cancel(job), []))
 
 
 @app.command()
@@ -195,6 +173,9 @@ def sheet(
         if not _draw(regrow, regrow.job(job), out, rows):
             fail(Exit.REFUSED, "No image of this job is done yet.")
         print(f"Sheet    {out.absolute()}")
+
+
+manage.register(app)
 
 
 def main() -> None:
@@ -248,10 +229,6 @@ def _draw(regrow: "Client", job: "Job", out: Path, rows: int) -> bool:
 
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, {}, [])}
-
-
-def _print(answer: Any, in_words: Callable[[Any], str], as_json: bool) -> None:
-    print(json.dumps(answer, indent=2) if as_json else in_words(answer))
 
 
 def _say(line: str) -> None:

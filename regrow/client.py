@@ -8,9 +8,10 @@ with Client() as regrow:
 
 import io
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 from regrow import DEFAULT_URL
 from regrow.answers import Dataset, Image, Item, ItemState, Job, Readiness
@@ -85,9 +86,14 @@ class Client:
         """An uploaded image, as it came."""
         return self._wire.get(f"/v1/datasets/{dataset_id}/images/{image_id}/file").content
 
-    def create_job(self, spec: dict[str, Any]) -> Job:
-        """Start a job. `spec` is an ExpansionSpec: `dataset_id`, and what is to differ from the defaults."""
-        return cast(Job, parsed(self._wire.post("/v1/jobs", json=spec)))
+    def create_job(self, spec: dict[str, Any], key: str | None = None) -> Job:
+        """Start a job. `spec` is an ExpansionSpec: `dataset_id`, and what is to differ from the defaults.
+
+        The same spec under the same `key` makes no second job, also in a later call. Without one a fresh key is used,
+        so that a request whose answer is lost can be sent again.
+        """
+        headers = {"Idempotency-Key": key or uuid.uuid4().hex}
+        return cast(Job, parsed(self._wire.post_once("/v1/jobs", json=spec, headers=headers)))
 
     def jobs(self) -> Iterator[Job]:
         """All jobs, page by page."""
@@ -111,7 +117,31 @@ class Client:
 
     def cancel(self, job_id: str) -> Job:
         """End a job. What is done stays; it does no harm to a job that is over."""
-        return cast(Job, parsed(self._wire.post(f"/v1/jobs/{job_id}/cancel")))
+        return self._tell(job_id, "cancel")
+
+    def pause(self, job_id: str) -> Job:
+        """Let workers take nothing more of a job; what they are at is finished."""
+        return self._tell(job_id, "pause")
+
+    def resume(self, job_id: str) -> Job:
+        """Let a paused job go on."""
+        return self._tell(job_id, "resume")
+
+    def retry(self, job_id: str) -> Job:
+        """Have failed and cancelled items tried again."""
+        return self._tell(job_id, "retry")
+
+    def upgrade(self, job_id: str, done: Literal["keep", "remake"]) -> Job:
+        """Go on with a new engine or prior: what an earlier one has made is kept, or made again."""
+        return self._tell(job_id, "upgrade", json={"done": done})
+
+    def delete_job(self, job_id: str) -> None:
+        """Remove a job with its items, images and archive, in whatever state it is."""
+        self._wire.delete(f"/v1/jobs/{job_id}")
+
+    def delete_dataset(self, dataset_id: str) -> None:
+        """Remove a dataset and all jobs that were made of it, which must be over."""
+        self._wire.delete(f"/v1/datasets/{dataset_id}")
 
     def items(self, job_id: str, state: ItemState | None = None) -> Iterator[Item]:
         """The items of a job, or those in one state, page by page."""
@@ -135,6 +165,10 @@ class Client:
             Damaged: the bytes are not those the server announced.
         """
         return download(self._wire, f"/v1/jobs/{job_id}/archive", Path(path), on_progress)
+
+    def _tell(self, job_id: str, what: str, **body: Any) -> Job:
+        # Each of these does no more when it is sent twice.
+        return cast(Job, parsed(self._wire.post_once(f"/v1/jobs/{job_id}/{what}", **body)))
 
     def _poll(self, path: str, seen: Callable[[Any], bool]) -> Any:
         """Ask again and again, at the pace the server names, until `seen` says that it has seen enough."""

@@ -6,9 +6,18 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from regrow.answers import Job
+from regrow.answers import Job, Wait
 
 _LINE_EVERY = 0.1
+_WAITS: dict[Wait, str] = {
+    "engine_changed": "it was made for another engine: regrow resume {id} --finish-with-new, or --restart",
+    "prior_changed": "it was made for another prior: regrow resume {id} --finish-with-new, or --restart",
+    "no_worker": "no worker is there",
+    "no_gpu": "the worker waits for its GPU",
+    "storage_low": "the server waits for free space",
+    "storage_away": "the server waits for its storage",
+}
+"""What a job waits for, in words."""
 
 
 def console() -> Console:
@@ -50,12 +59,16 @@ def said(job: Job) -> str:
     """A job's numbers on one line: `12 of 40 images, 1 failed, 0.52 images/s, 1 min left`."""
     counts = job["counts"]
     parts = [f"{counts.get('done', 0)} of {job['total']} images"]
+    if job["reused"]:
+        parts[0] += f" ({job['reused']} reused)"
     if counts.get("failed"):
         parts.append(f"{counts['failed']} failed")
     if job["items_per_second"]:
         parts.append(f"{job['items_per_second']:.2g} images/s")
     if job["eta_seconds"] is not None:
         parts.append(f"{duration(job['eta_seconds'])} left")
+    if job["waits_for"] is not None:
+        parts.append(_WAITS[job["waits_for"]].format(id=job["id"]))
     return ", ".join(parts)
 
 

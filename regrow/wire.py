@@ -2,7 +2,7 @@
 
 import ipaddress
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self, cast
 
@@ -38,18 +38,16 @@ class Wire:
 
     def get(self, path: str, *, headers: Mapping[str, str] | None = None, patience: float = PATIENCE) -> httpx.Response:
         """GET, tried again for `patience` seconds while the server is away or says that it is busy."""
-        pauses = Pauses(patience)
-        while True:
-            try:
-                with self.speaking():
-                    response = self._http.get(path, headers=headers)
-            except Unreachable:
-                if not pauses.wait():
-                    raise
-                continue
-            if response.status_code in _BUSY and pauses.wait(retry_after(response)):
-                continue
-            return checked(response)
+        return self._again(lambda: self._http.get(path, headers=headers), patience)
+
+    def post_once(self, path: str, *, patience: float = PATIENCE, **body: Any) -> httpx.Response:
+        """POST of what does no more when it is sent twice, so that it is tried again as `get` is."""
+        return self._again(lambda: self._http.post(path, **body), patience)
+
+    def delete(self, path: str) -> httpx.Response:
+        """DELETE, once: a second one would say that nothing is there."""
+        with self.speaking():
+            return checked(self._http.delete(path))
 
     def post(self, path: str, *, read_timeout: float | None = None, **body: Any) -> httpx.Response:
         """POST, once: whether a lost one was carried out, nobody knows."""
@@ -71,6 +69,20 @@ class Wire:
         """GET, once, and every status is an answer."""
         with self.speaking():
             return self._http.get(path)
+
+    def _again(self, send: Callable[[], httpx.Response], patience: float) -> httpx.Response:
+        pauses = Pauses(patience)
+        while True:
+            try:
+                with self.speaking():
+                    response = send()
+            except Unreachable:
+                if not pauses.wait():
+                    raise
+                continue
+            if response.status_code in _BUSY and pauses.wait(retry_after(response)):
+                continue
+            return checked(response)
 
     @contextmanager
     def speaking(self) -> Iterator[None]:

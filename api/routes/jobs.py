@@ -19,7 +19,7 @@ from shared import jobs, priors, progress
 from shared.models import Job
 from shared.queue import Task
 from shared.spec import ExpansionSpec
-from shared.states import ArchiveState
+from shared.states import ArchiveState, JobState
 
 PATH = "/v1/jobs"
 
@@ -120,7 +120,9 @@ def retry_job(job_id: HexId, caller: Caller, parts: PartsDep) -> schemas.Job:
     return _tell(parts, caller, job_id, jobs.retry)
 
 
-@router.post("/{job_id}/upgrade", summary="Go on with a new engine or prior", responses=documented(400, 404, 409, 422))
+@router.post(
+    "/{job_id}/upgrade", summary="Go on with a new engine or prior", responses=documented(400, 404, 409, 413, 422)
+)
 def upgrade_job(job_id: HexId, wanted: schemas.Upgrade, caller: Caller, parts: PartsDep) -> schemas.Job:
     """A job that was made for an earlier engine or prior waits (`waits_for`), because images of two engines are never
     mixed silently. This decides. Its settings stay. It does nothing to a job that fits already.
@@ -163,7 +165,8 @@ def _concluded(parts: Parts, owner: str, job_id: str) -> schemas.Job:
         finished = jobs.conclude(session)
     with parts.sessions.read() as session:
         job = _told(session, jobs.get(session, owner, job_id))
-    parts.enqueue(Task.EXPAND)
+    if job.state in (JobState.QUEUED, JobState.RUNNING):
+        parts.enqueue(Task.EXPAND)
     if finished:
         parts.enqueue(Task.ARCHIVE)
     return job

@@ -92,8 +92,8 @@ def test_a_longer_list_takes_no_more_queries(service: Service) -> None:
     asked = []
     for more in (2, 18):
         for _ in range(more):
-            service.job(dataset_id)
-        service.do(2)
+            service.job(dataset_id, reuse=False)
+        service.do(1)
         with service.queries() as queries:
             assert service.get("/v1/jobs")["items"]
         asked.append(len(queries))

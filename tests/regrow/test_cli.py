@@ -18,6 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from regrow import cli, pictures
+from shared.models import Job
 from shared.spec import ExpansionSpec
 
 ROOT = Path(cli.__file__).parents[1]
@@ -55,10 +56,12 @@ def test_expand_does_it_all_in_one_command(run, zipped, tmp_path):
 def test_every_option_of_expand_reaches_the_job_and_what_is_left_out_is_the_servers(run, zipped, tmp_path):
     out = tmp_path / "out.zip"
     wishes = "--variants 3 --seed 5 --steps 7 --preset exact --split train --split valid --max-images 1 --blend none"
-    more = "--no-originals --image-format png --name all"
+    more = "--no-originals --image-format png --name all --priority 3 --no-reuse"
     job = json.loads(run("expand", zipped, "-o", out, "--json", *wishes.split(), *more.split()).stdout)["job"]
     wanted = {
         "name": "all",
+        "priority": 3,
+        "reuse": False,
         "variants": 3,
         "seed": 5,
         "splits": ["train", "valid"],
@@ -184,6 +187,36 @@ def test_an_unknown_job_ends_with_4(run):
     ran = run("status", "0" * 32)
     assert ran.exit_code == 4
     assert "There is no job" in ran.stderr
+
+
+def test_a_job_can_be_paused_resumed_cancelled_and_tried_again(run, service, client, dataset_id):
+    service.open.clear()
+    job_id = client.create_job({"dataset_id": dataset_id})["id"]
+    for command, state in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled"), ("retry", "queued")):
+        ran = run(command, job_id)
+        assert ran.exit_code == 0, ran.stderr
+        assert f": {state}" in ran.stdout
+        assert json.loads(run(command, job_id, "--json").stdout)["state"] == state
+    assert run("resume", job_id, "--finish-with-new", "--restart").exit_code == 2
+
+
+def test_a_job_of_an_earlier_engine_says_which_command_goes_on(run, service, client, dataset_id):
+    service.open.clear()
+    job_id = client.create_job({"dataset_id": dataset_id})["id"]
+    with service.sessions.write() as session:
+        job = session.get_one(Job, job_id)
+        job.resolved = job.resolved | {"engine": "0"}
+    assert f"regrow resume {job_id} --finish-with-new, or --restart" in run("status", job_id).stdout
+    assert run("resume", job_id, "--restart").exit_code == 0
+    assert "--restart" not in run("status", job_id).stdout
+
+
+def test_a_job_is_deleted_only_when_that_is_confirmed(run, client, finished):
+    job_id = client.create_job({"dataset_id": finished["dataset_id"]})["id"]
+    assert run("delete", job_id).exit_code == 1
+    assert client.job(job_id)["id"] == job_id
+    assert run("delete", job_id, "--yes").exit_code == 0
+    assert run("status", job_id).exit_code == 4
 
 
 def test_download_fetches_the_archive(run, finished, tmp_path):

@@ -216,11 +216,41 @@ def test_a_server_that_stays_busy_is_an_error_in_the_end(client, service, datase
     assert 2 < len(service.line.seen) < 20
 
 
-def test_what_changes_something_is_never_sent_twice(client, service, dataset_id):
+def test_what_might_be_done_twice_is_never_sent_twice(client, service, zipped):
     service.line.busy = 1
     with pytest.raises(ProblemError):
-        client.create_job({"dataset_id": dataset_id})
+        client.upload(zipped)
     assert len(service.line.seen) == 1
+
+
+def test_a_job_whose_request_was_lost_is_asked_for_again_under_the_same_key(client, service, dataset_id):
+    service.line.busy = 1
+    before = {job["id"] for job in client.jobs()}
+    service.line.busy = 2
+    job = client.create_job({"dataset_id": dataset_id})
+    assert len(service.line.requests("POST", "/v1/jobs")) == 3
+    assert {job["id"] for job in client.jobs()} - before == {job["id"]}
+    assert client.create_job({"dataset_id": dataset_id})["id"] != job["id"]
+    again = [client.create_job({"dataset_id": dataset_id}, key="mine")["id"] for _ in range(2)]
+    assert again[0] == again[1]
+
+
+def test_a_job_can_be_paused_resumed_cancelled_retried_and_deleted(client, service, dataset_id):
+    service.open.clear()
+    job_id = client.create_job({"dataset_id": dataset_id})["id"]
+    told = (client.pause, client.resume, client.cancel, client.retry)
+    assert [each(job_id)["state"] for each in told] == ["paused", "queued", "cancelled", "queued"]
+    assert client.upgrade(job_id, "keep")["state"] == "queued"
+    client.delete_job(job_id)
+    with pytest.raises(ProblemError, match="There is no job"):
+        client.job(job_id)
+
+
+def test_a_dataset_can_be_deleted(client, zipped):
+    dataset_id = client.wait_dataset(client.upload(zipped)["id"])["id"]
+    client.delete_dataset(dataset_id)
+    with pytest.raises(ProblemError, match="There is no dataset"):
+        client.dataset(dataset_id)
 
 
 def test_a_server_that_is_not_there_is_unreachable_and_the_message_says_what_to_do():

@@ -1,0 +1,94 @@
+"""The commands that look at a job and tell it what to do."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from regrow import DEFAULT_URL, report
+from regrow.options import AsJson, JobId, Server, printed
+from regrow.outcome import Exit, fail, talking
+
+if TYPE_CHECKING:
+    from regrow.answers import Job
+    from regrow.client import Client
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (status, cancel, pause, resume, retry, delete):
+        app.command()(command)
+
+
+def status(
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="Left out: all jobs.")] = None,
+    server: Server = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Show all jobs, or one."""
+    with talking(server) as regrow:
+        if job is None:
+            printed(list(regrow.jobs()), report.jobs, as_json)
+            return
+        found = regrow.job(job)
+        failed = [] if as_json or not found["counts"].get("failed") else regrow.items(job, state="failed")
+        printed(found, lambda answer: report.job(answer, failed), as_json)
+
+
+def cancel(job: JobId, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """End a job. What is done is packed and can be downloaded; `retry` takes it back."""
+    _tell(server, lambda regrow: regrow.cancel(job), as_json)
+
+
+def pause(job: JobId, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Let workers take nothing more of a job. What they are at is finished."""
+    _tell(server, lambda regrow: regrow.pause(job), as_json)
+
+
+def resume(
+    job: JobId,
+    *,
+    finish_with_new: Annotated[
+        bool, typer.Option("--finish-with-new", help="After an upgrade: keep what is done, make the rest anew.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="After an upgrade: make all images again with the new engine.")
+    ] = False,
+    server: Server = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Let a paused job go on, or one that waits because it was made for an earlier engine or prior."""
+    if finish_with_new and restart:
+        fail(Exit.USAGE, "Choose one of --finish-with-new and --restart.")
+
+    def go_on(regrow: "Client") -> "Job":
+        if finish_with_new or restart:
+            regrow.upgrade(job, "remake" if restart else "keep")
+        return regrow.resume(job)
+
+    _tell(server, go_on, as_json)
+
+
+def retry(job: JobId, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Try again what failed or was cancelled. What is done stays."""
+    _tell(server, lambda regrow: regrow.retry(job), as_json)
+
+
+def delete(
+    job: JobId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    server: Server = DEFAULT_URL,
+) -> None:
+    """Remove a job with its images and archive, for good. The dataset stays."""
+    with talking(server) as regrow:
+        found = regrow.job(job)
+        if not yes:
+            made = found["counts"].get("done", 0)
+            typer.confirm(f"Delete job {found['name']} ({found['state']}) and its {made} images?", abort=True, err=True)
+        regrow.delete_job(job)
+        print(f"Deleted  {job}")
+
+
+def _tell(server: str, what: "Callable[[Client], Job]", as_json: bool) -> None:
+    with talking(server) as regrow:
+        printed(what(regrow), lambda answer: report.job(answer, []), as_json)
