@@ -170,7 +170,7 @@ def write(contents: Contents, storage: Folder, file: BinaryIO) -> None:
 
 def _variant(item: Item, job: Job, paths: _Paths) -> Entry:
     image = item.image
-    key = item.result_key or ""
+    key, made_by = item.result_key or "", item.made_by or {}
     path, label = paths.variant(image.path, item.variant, key.rpartition(".")[2])
     manifest = {
         "file": path,
@@ -182,10 +182,12 @@ def _variant(item: Item, job: Job, paths: _Paths) -> Entry:
         "variant": item.variant,
         "seed": item.seed,
         "work_key": item.work_key,
-        "settings": job.resolved,
+        # Of a job that went on with a new engine, what an earlier one has made keeps its name.
+        "settings": job.resolved | {name: made_by[name] for name in ("engine", "prior_sha256") if name in made_by},
         "measures": item.measures,
         "seconds": item.seconds,
-        "made_by": item.made_by,
+        "made_by": made_by,
+        "reused_from": item.reused_from,
         "job": job.id,
         "item": item.id,
     }

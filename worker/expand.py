@@ -256,7 +256,8 @@ def _settle(
     data = images.encode(image, image_format)
     key = result_key(work.job_id, work.item_id, work.token, EXTENSIONS[image_format])
     studio.storage.write(key, data)
-    result = Result(key, sha256(data), round(seconds, 3), _measures(sketch, x), {**studio.made_by, "batch": batch})
+    made_by = {**studio.made_by, "prior_sha256": resolved.prior_sha256, "batch": batch}
+    result = Result(key, sha256(data), round(seconds, 3), _measures(sketch, x), made_by)
     with studio.sessions.write() as session:
         settled = items.settle(session, work, result)
     if not settled:

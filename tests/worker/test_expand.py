@@ -20,7 +20,7 @@ from shared.models import Item, Job
 from shared.spec import ResolvedSpec
 from shared.states import ItemState
 from shared.storage import Folder, source_key
-from worker.expand import Studio, expand_next
+from worker.expand import Batches, Studio, expand_next
 from worker.priors.diffusers import BadPrior
 from worker.psld.prior import LatentPrior
 
@@ -176,21 +176,53 @@ def test_in_a_batch_only_the_item_at_fault_fails(studio: Studio, make_job: MakeJ
         return real.eps(z, t)
 
     # A batch of three, as on a GPU; the arithmetic still runs on the CPU.
-    batched = dataclasses.replace(with_prior(studio, eps=eps), settings=studio.settings.model_copy(update={"batch": 3}))
-    with studio.sessions.write() as session:
-        batch = life.claim(session, "test", 3, 30, priors=[studio.prior_folders["builtin"][1]])
-    assert len(batch) == 3
-    from worker.expand import _fate, _paint, _sketch
-
-    sketches = []
-    for work in batch:
-        with _fate(batched, work):
-            sketches.append(_sketch(batched, work))
-    _paint(batched, batched.priors.get(folder, "cpu"), sketches, lambda _done, _steps: None)
+    batched = dataclasses.replace(with_prior(studio, eps=eps), batches=Batches(3))
+    assert expand_next(batched, wake=lambda: None) == 3
     *others, failed = items(studio)[3:]
     assert [item.state for item in others] == [ItemState.DONE] * 2
     assert (failed.state, failed.attempts) == (ItemState.PENDING, 1)
     assert {item.result_sha256 for item in others} <= set(alone.values())
+
+
+@pytest.mark.parametrize(
+    "full", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_batch_that_does_not_fit_the_memory_is_halved_and_stays_so(
+    studio: Studio, make_job: MakeJob, full: RuntimeError
+) -> None:
+    make_job(variants=2)
+    run(studio)
+    alone = hashes(studio)
+    job_id = make_job(variants=2).id
+    folder, _ = studio.prior_folders["builtin"]
+    real, tried = studio.priors.get(folder, "cpu"), []
+
+    def eps(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        tried.append(len(z))
+        if len(z) > 2:
+            raise full
+        return real.eps(z, t)
+
+    batched = dataclasses.replace(with_prior(studio, eps=eps), batches=Batches(6))
+    run(batched)
+    made = [item for item in items(studio) if item.job_id == job_id]
+    assert [(item.state, item.attempts) for item in made] == [(ItemState.DONE, 0)] * 6
+    assert tried[:2] == [6, 3]
+    assert max(tried[3:]) <= 3
+    assert batched.batches.limit == 1, "the next claims only as many as did fit"
+    assert {(item.image.path, item.variant) for item in made} == set(alone)
+
+
+def test_an_image_that_does_not_fit_the_memory_alone_fails_at_once(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=1, max_images=1)
+
+    def eps(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    run(with_prior(studio, eps=eps))
+    (item,) = items(studio)
+    assert (item.state, item.attempts, (item.error or {})["type"]) == (ItemState.FAILED, 1, "out_of_memory")
+    assert "long_side" in (item.error or {})["detail"]
 
 
 def test_an_item_of_another_prior_waits_and_is_not_made_with_this_one(studio: Studio, make_job: MakeJob) -> None:
