@@ -1,6 +1,6 @@
 """Leased work: who holds the token before `lease_until`, by the database's clock, holds the work.
 
-Datasets to check and archives to build are leased one by one, by the functions here; items in batches, in `jobs`.
+Datasets to check and archives to build are leased one by one, by the functions here; items in batches, in `items`.
 """
 
 import secrets

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared import errors
+from shared.states import Wait
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("worker/**/*.md")])
@@ -33,14 +34,19 @@ def test_every_make_target_the_pages_name_is_there() -> None:
 
 def test_the_catalogue_of_errors_is_whole() -> None:
     listed = set(re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE))
-    kinds = (errors.NotFound, errors.Conflict, errors.TooLarge, errors.Invalid)
+    kinds = (errors.NotFound, errors.Conflict, errors.TooLarge, errors.Invalid, errors.KeyReused)
     assert {kind.slug for kind in kinds} <= listed
 
 
 def test_every_error_type_of_an_item_is_explained() -> None:
     explained = set(re.findall(r"^\| `([a-z_-]+)` \|", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE))
-    given = set(
-        re.findall(r'(?:Refused\(\s*|_fail\(studio, work, )"([a-z_]+)"', (ROOT / "worker/expand.py").read_text())
-    )
-    assert given >= {"numerical_fault", "nothing_hidden", "unexpected"}
+    source = (ROOT / "worker/expand.py").read_text()
+    given = set(re.findall(r'(?:Refused\(\s*|_fail\(studio, work, )"([a-z_]+)"', source))
+    given |= set(re.findall(r'"((?:gpu_)?out_of_memory)"', source))
+    assert given >= {"numerical_fault", "nothing_hidden", "unexpected", "gpu_out_of_memory"}
     assert given | {"worker_lost", errors.BadImage.slug, errors.Invalid.slug} <= explained
+
+
+def test_every_reason_to_wait_is_explained() -> None:
+    explained = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "api.md").read_text()))
+    assert set(Wait) <= explained

@@ -13,7 +13,7 @@ from shared import jobs, priors
 from shared.db import Sessions, make_sessions
 from shared.models import Dataset, Job
 from shared.settings import Settings
-from shared.spec import ExpansionSpec
+from shared.spec import ENGINE_VERSION, ExpansionSpec
 from shared.storage import Folder, upload_key
 from worker.expand import Batches, Studio
 from worker.ingest import check_next
@@ -51,7 +51,7 @@ def studio(settings: Settings, local: Sessions, storage: Folder) -> Studio:
         batches=Batches(1),
         priors=CACHE,
         prior_folders={"builtin": (BUILTIN, builtin.sha256)},
-        made_by={"device": "cpu"},
+        made_by={"device": "cpu", "engine": ENGINE_VERSION},
         stop=lambda: False,
     )
 

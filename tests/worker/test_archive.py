@@ -1,6 +1,7 @@
 """The zip: the upload's layout, labels byte for byte, and it trains as it is."""
 
 import csv
+import dataclasses
 import errno
 import io
 import json
@@ -18,7 +19,7 @@ from shared import jobs
 from shared.models import Archive, Job
 from shared.states import ArchiveState
 from shared.storage import Folder, sha256
-from worker.archive import build_next
+from worker.archive import build_next, collect
 from worker.expand import Studio, expand_next
 
 MakeJob = Callable[..., Job]
@@ -139,3 +140,16 @@ def test_a_full_disk_leaves_the_archive_waiting_with_nothing_against_it(studio: 
         row = session.get_one(Archive, job.id)
         assert (row.state, row.token, row.lapses) == (ArchiveState.BUILDING, None, 0)
     assert build_next(studio.settings, studio.sessions, studio.storage)
+
+
+def test_the_manifest_names_the_engine_that_made_each_image(studio: Studio, make_job: MakeJob) -> None:
+    made_by = {**studio.made_by, "engine": "of old"}
+    older = dataclasses.replace(studio, made_by=made_by)
+    job = make_job(variants=1)
+    assert expand_next(older, wake=lambda: None) == 1
+    while expand_next(studio, wake=lambda: None):
+        pass
+    with studio.sessions.read() as session:
+        rows = [entry.manifest or {} for entry in collect(session, job.id).variants]
+    assert [row["settings"]["engine"] for row in rows].count("of old") == 1
+    assert {row["settings"]["prior_sha256"] for row in rows} == {job.resolved["prior_sha256"]}
