@@ -95,7 +95,9 @@ def expand(  # noqa: PLR0913  (one parameter an option)
     variants: Annotated[int | None, typer.Option(min=1, help="New images for each source image.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes every mask and every noise.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps an image.")] = None,
-    preset: Annotated[Literal["exact", "balanced"] | None, typer.Option(help="The sampler's numbers.")] = None,
+    preset: Annotated[
+        Literal["reference", "exact", "balanced"] | None, typer.Option(help="The sampler's numbers.")
+    ] = None,
     split: Annotated[list[str] | None, typer.Option(help="A split to expand; may be repeated.")] = None,
     max_images: Annotated[int | None, typer.Option(min=1, help="Expand at most so many source images.")] = None,
     blend: Annotated[

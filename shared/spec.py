@@ -5,9 +5,9 @@ A job stores its resolved spec, so that what a preset's name meant on the day is
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 ENGINE_VERSION = "1"
 """Raised whenever the same resolved spec and seed would give other pixels."""
@@ -39,13 +39,19 @@ class Preset(Strict):
     gamma: float
     omega: float
     eta: float = 0.0
+    noise: float = 0.0
+    """Standard deviation of the measurement's noise where the operator leaves it open."""
+    reference: bool = False
+    """Whether the sampler follows the authors' code where ours differs."""
 
 
 PRESETS: dict[str, Preset] = {
+    "reference": Preset(version=1, steps=1000, gamma=0.2, omega=1.0, noise=0.05, reference=True),
     "exact": Preset(version=1, steps=1000, gamma=0.2, omega=1.0),
     "balanced": Preset(version=1, steps=100, gamma=0.5, omega=2.5),
 }
-"""`exact` has the paper's numbers. With fewer steps the pull of each must grow: docs/method.md has the measurements."""
+"""`reference` is what the authors' code runs, `exact` the same equations with our fixes. With fewer steps the pull of
+each must grow: docs/method.md has the measurements."""
 
 
 class GaussianDistance(Strict):
@@ -64,7 +70,19 @@ class GaussianDistance(Strict):
     )
 
 
-class Inpaint(Strict):
+class Measured(Strict):
+    """What every operator has."""
+
+    noise: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Standard deviation of Gaussian noise in what is measured, the image's range being [-1, 1]; left "
+        "out: none, or the authors' 0.05 with the preset `reference`.",
+    )
+
+
+class Inpaint(Measured):
     """Hide pixels and regrow them."""
 
     kind: Literal["inpaint"] = "inpaint"
@@ -74,11 +92,19 @@ class Inpaint(Strict):
 class Sampler(Strict):
     """How the sampler runs: a preset, and what of it is to differ."""
 
-    preset: Literal["exact", "balanced"] = Field("balanced", description="Named numbers; see the fields below.")
+    preset: Literal["reference", "exact", "balanced"] = Field(
+        "balanced", description="Named numbers; see the fields below. `reference` runs as the authors' code does."
+    )
     steps: int | None = Field(None, ge=1, le=1000, description="Sampler steps an image; time grows with them.")
     gamma: float | None = Field(None, ge=0, le=100, description="Weight of the gluing term.")
     omega: float | None = Field(None, ge=0, le=100, description="Weight of the measurement term.")
     eta: float | None = Field(None, ge=0, le=1, description="Fresh noise in each step: 0 is DDIM, 1 is DDPM.")
+
+    @model_validator(mode="after")
+    def _reference_walks_evenly(self) -> Self:
+        if self.preset == "reference" and 1000 % (self.steps or 1000):
+            raise ValueError(f"the steps of the preset reference must divide 1000, and {self.steps} do not")
+        return self
 
 
 class Canvas(Strict):
@@ -139,18 +165,21 @@ class ResolvedSpec(Strict):
     multiple: int
     blend: Literal["boxes", "none"]
     image_format: Literal["same", "png", "jpeg"]
+    # What jobs made before these existed did:
+    reference: bool = False
 
 
 def resolve(spec: ExpansionSpec, *, prior_sha256: str, native_size: int, multiple: int) -> ResolvedSpec:
     """Fill in what the spec left to the preset and to the prior."""
     preset = PRESETS[spec.sampler.preset]
     chosen = {k: v for k, v in spec.sampler.model_dump(exclude={"preset"}).items() if v is not None}
-    numbers = preset.model_dump(exclude={"version"}) | chosen
+    numbers = preset.model_dump(exclude={"version", "noise"}) | chosen
+    noise = preset.noise if spec.operator.noise is None else spec.operator.noise
     return ResolvedSpec(
         engine=ENGINE_VERSION,
         prior=spec.prior,
         prior_sha256=prior_sha256,
-        operator=spec.operator,
+        operator=spec.operator.model_copy(update={"noise": noise}),
         preset=f"{spec.sampler.preset}@{preset.version}",
         long_side=spec.canvas.long_side or native_size,
         multiple=multiple,

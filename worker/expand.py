@@ -25,9 +25,9 @@ from shared.plan import blend, keep_mask
 from shared.settings import Settings
 from shared.storage import Folder, result_key, sha256, source_key
 from worker.priors.cache import PriorCache
-from worker.psld.operators import Inpaint
 from worker.psld.prior import LatentPrior
-from worker.psld.sampler import Guidance, NumericalFault, sample
+from worker.psld.sampler import NumericalFault
+from worker.recipe import regrow
 from worker.renewal import Pace, Renewal
 
 log = logging.getLogger(__name__)
@@ -152,8 +152,15 @@ def _make(studio: Studio, batch: Sequence[Work], on_step: OnStep) -> None:
     folder = next(folder for folder, sha256 in studio.prior_folders.values() if sha256 == wanted)
     prior = studio.priors.get(folder, str(studio.device))
     on_step(0, 0)
-    for _, group in groupby(sketches, key=lambda sketch: sketch.x.shape):
-        _paint(studio, prior, list(group), on_step)
+    for group in _batches(sketches):
+        _paint(studio, prior, group, on_step)
+
+
+def _batches(sketches: Sequence[Sketch]) -> list[list[Sketch]]:
+    """What is sampled together: canvases of one size, and with the authors' norm over a whole batch each alone."""
+    if sketches[0].work.resolved.reference:
+        return [[sketch] for sketch in sketches]
+    return [list(group) for _, group in groupby(sketches, key=lambda sketch: sketch.x.shape)]
 
 
 @contextmanager
@@ -236,13 +243,14 @@ def _paint(studio: Studio, prior: LatentPrior, sketches: Sequence[Sketch], on_st
 
 
 def _sample(prior: LatentPrior, sketches: Sequence[Sketch], on_step: OnStep) -> np.ndarray[Any, Any]:
-    resolved = sketches[0].work.resolved
-    x = torch.from_numpy(np.stack([sketch.x for sketch in sketches])).to(prior.device)
-    keep = torch.from_numpy(np.stack([sketch.keep for sketch in sketches]))[:, None].to(prior.device)
-    operator = Inpaint(keep.float())
-    generators = [torch.Generator().manual_seed(sketch.work.seed) for sketch in sketches]
-    guidance = Guidance(steps=resolved.steps, gamma=resolved.gamma, omega=resolved.omega, eta=resolved.eta)
-    return sample(prior, operator, operator.forward(x), generators, guidance, on_step=on_step).cpu().numpy()
+    return regrow(
+        prior,
+        sketches[0].work.resolved,
+        np.stack([sketch.x for sketch in sketches]),
+        np.stack([sketch.keep for sketch in sketches]),
+        [sketch.work.seed for sketch in sketches],
+        on_step,
+    )
 
 
 def _settle(

@@ -7,9 +7,9 @@ import torch
 from gaussian_prior import ROTATION, GaussianPrior, correlated
 from torch import Tensor
 
-from worker.psld.operators import Inpaint
+from worker.psld.operators import Inpaint, ReferenceInpaint
 from worker.psld.prior import LatentPrior
-from worker.psld.sampler import Guidance, NumericalFault, sample
+from worker.psld.sampler import REFERENCE, Guidance, NumericalFault, measure, sample
 
 SIDE = 4
 N = 3 * SIDE * SIDE
@@ -278,8 +278,55 @@ def test_each_measurement_needs_a_generator() -> None:
         ({"gamma": -1.0}, "gamma and omega"),
         ({"omega": float("nan")}, "gamma and omega"),
         ({"eta": 1.5}, "eta"),
+        ({"fresh_noise": -0.1}, "fresh_noise"),
     ],
 )
 def test_guidance_refuses_numbers_out_of_range(numbers: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Guidance(**({"steps": 10, "gamma": 1.0, "omega": 1.0} | numbers))
+
+
+def test_a_measurement_has_noise_of_its_width_where_something_is_measured_and_only_there() -> None:
+    x = torch.rand(2000, 3, SIDE, SIDE)
+    operator = left_half()
+    n = measure(operator, x, 0.3, seeded(range(2000))) - operator.forward(x)
+    assert (n[..., SIDE // 2 :] == 0).all()
+    assert n[..., : SIDE // 2].std() == pytest.approx(0.3, rel=0.02)
+    assert torch.equal(measure(operator, x[:3], 0.0, []), operator.forward(x[:3]))
+
+
+def test_the_reference_measures_noise_in_hidden_pixels_too() -> None:
+    n = measure(ReferenceInpaint(left_half().mask), torch.zeros(2000, 3, SIDE, SIDE), 0.3, seeded(range(2000)))
+    assert n[..., SIDE // 2 :].std() == pytest.approx(0.3, rel=0.02)
+
+
+def test_noise_of_a_measurement_comes_from_the_generator_of_its_row() -> None:
+    x = torch.rand(2, 3, SIDE, SIDE)
+    together = measure(everything(), x, 0.3, seeded([1, 2]))
+    assert torch.equal(together[1:], measure(everything(), x[1:], 0.3, seeded([2])))
+    assert not torch.equal(together[:1], measure(everything(), x[:1], 0.3, seeded([2])))
+
+
+def test_fresh_noise_is_drawn_anew_in_each_step_and_damps_the_pull() -> None:
+    prior, operator = correlated(), left_half()
+    y = operator.forward(images(prior, 4))
+    shapes: list[tuple[int, ...]] = []
+
+    def noted(generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
+        shapes.append(shape)
+        return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+    residuals = [
+        (operator.forward(sample(prior, operator, y, seeded(range(4)), guidance, draw=noted)) - y).norm()
+        for guidance in (Guidance(50, 0, 0.1), Guidance(50, 0, 0.1, fresh_noise=1.0))
+    ]
+    assert len(shapes) == 1 + 1 + 50
+    assert residuals[1] > 1.5 * residuals[0]
+
+
+def test_with_the_authors_norm_neighbours_change_each_other() -> None:
+    prior, operator = correlated(), left_half()
+    y = operator.forward(images(prior, 2))
+    guidance = Guidance(50, 0.05, 0.1, conventions=REFERENCE)
+    together, alone = (sample(prior, operator, y[:n], seeded([4, 5][:n]), guidance) for n in (2, 1))
+    assert (together[0] - alone[0]).abs().max() > 1e-3

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.psld.schedule import walk
+from worker.psld.schedule import reference_walk, walk
 
 ALPHA_BAR = torch.linspace(0.999, 0.005, 1000)
 
@@ -35,3 +35,25 @@ def test_a_walk_of_all_steps_visits_every_one() -> None:
 def test_a_walk_longer_than_the_training_is_refused(steps: int) -> None:
     with pytest.raises(ValueError, match="between 1 and the prior's 1000"):
         walk(ALPHA_BAR, steps)
+
+
+@pytest.mark.parametrize("steps", [1, 20, 50, 500])
+def test_the_reference_walk_enters_each_part_at_its_second_time(steps: int) -> None:
+    path = reference_walk(ALPHA_BAR, steps)
+    assert [step.t for step in path] == list(range(1, 1001, 1000 // steps))[::-1]
+    assert all(step.ab == ALPHA_BAR[step.t].item() for step in path)
+    assert all(here.ab_next == after.ab for here, after in itertools.pairwise(path))
+    assert path[-1].ab_next == ALPHA_BAR[0].item()
+
+
+def test_the_reference_walk_of_all_steps_tells_one_time_too_many_and_ends_standing_still() -> None:
+    path = reference_walk(ALPHA_BAR, 1000)
+    assert [step.t for step in path] == list(range(1000, 0, -1))
+    assert [step.ab for step in path] == ALPHA_BAR.flip(0).tolist()
+    assert path[-1].ab == path[-1].ab_next
+
+
+@pytest.mark.parametrize("steps", [0, -1, 3, 1001, 2000])
+def test_a_reference_walk_that_does_not_divide_the_training_is_refused(steps: int) -> None:
+    with pytest.raises(ValueError, match="must divide the prior's 1000"):
+        reference_walk(ALPHA_BAR, steps)

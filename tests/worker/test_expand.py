@@ -160,6 +160,33 @@ def test_a_sampler_that_gives_nan_fails_the_item_naming_step_and_preset(studio: 
     assert "balanced@1" in item.error["detail"]
 
 
+def test_the_preset_reference_samples_each_item_alone_and_is_named_when_it_breaks(
+    studio: Studio, make_job: MakeJob
+) -> None:
+    make_job(variants=1, sampler={"preset": "reference", "steps": 2})
+    # As on a GPU, where a batch of three is claimed at once; the arithmetic still runs on the CPU.
+    sizes: list[int] = []
+    folder, _ = studio.prior_folders["builtin"]
+    real = studio.priors.get(folder, "cpu")
+
+    def eps(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(z))
+        return real.eps(z, t) if len(sizes) <= 4 else z * float("nan")
+
+    with studio.sessions.write() as session:
+        batch = jobs.claim(session, "test", 3, 30)
+    assert len(batch) == 3
+    from worker.expand import _make
+
+    _make(with_prior(studio, eps=eps), batch, lambda _done, _steps: None)
+    assert sizes == [1, 1, 1, 1, 1]
+    *done, broken = items(studio)
+    assert [item.state for item in done] == [ItemState.DONE] * 2
+    assert [(item.made_by or {}).get("batch") for item in done] == [1, 1]
+    assert (broken.error or {})["type"] == "numerical_fault"
+    assert "reference@1" in (broken.error or {})["detail"]
+
+
 def test_in_a_batch_only_the_item_at_fault_fails(studio: Studio, make_job: MakeJob) -> None:
     make_job(variants=1)
     run(studio)

@@ -68,14 +68,16 @@ class DiffusersPrior:
         return self._channels, height // self._factor, width // self._factor
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> DiffusersPrior:
+def load(folder: Path, device: torch.device | str = "cpu", *, alpha_bar: Tensor | None = None) -> DiffusersPrior:
     """Load the prior of a folder in float32 (whatever it is stored in), frozen.
 
-    A conditional U-Net is given the empty prompt, once; its text encoder is not kept. Raises BadPrior.
+    A conditional U-Net is given the empty prompt, once; its text encoder is not kept. Where ``alpha_bar`` (T,) is
+    given, scheduler/ is not read. Raises BadPrior.
     """
     if not folder.is_dir():
         raise BadPrior(f"{folder} is not a folder")
-    alpha_bar = _alpha_bar(folder / "scheduler" / "scheduler_config.json")
+    if alpha_bar is None:
+        alpha_bar = _alpha_bar(folder / "scheduler" / "scheduler_config.json")
     unet_class = _config(folder / "unet" / "config.json").get("_class_name")
     if unet_class not in UNETS:
         raise BadPrior(

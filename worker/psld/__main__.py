@@ -17,11 +17,10 @@ from shared import images
 from shared.errors import RegrowError
 from shared.plan import blend, keep_mask
 from shared.spec import MAX_SEED, PRESETS, ExpansionSpec, ResolvedSpec, Sampler, resolve
+from worker import recipe
 from worker.priors.diffusers import BUILTIN, BadPrior, load
-from worker.psld.operators import Inpaint
 from worker.psld.prior import LatentPrior
-from worker.psld.sampler import Guidance, NumericalFault, sample
-from worker.psld.schedule import walk
+from worker.psld.sampler import NumericalFault
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         images.encode(original, _format(args.output))  # a format that cannot hold it is refused now, not hours later
         prior = load(args.prior, args.device)
         resolved = _resolved(args.preset, args.steps, prior)
-        walk(prior.alpha_bar, resolved.steps)  # refuses more steps than the prior has
+        # Refuses more steps than the prior has.
+        recipe.guidance(resolved).conventions.walk(prior.alpha_bar, resolved.steps)
     except (OSError, RegrowError, BadPrior, ValueError) as error:
         parser.error(str(error))
     try:
@@ -56,11 +56,9 @@ def regrow(
     """
     white = images.window(int(np.asarray(original).max())) if original.mode == "I;16" else 255
     keep, placement = keep_mask(resolved, boxes, original.width, original.height, seed)
-    operator = Inpaint(torch.from_numpy(keep)[None, None].to(prior.device))
-    y = operator.forward(torch.from_numpy(images.to_canvas(original, placement, white))[None].to(prior.device))
-    guidance = Guidance(resolved.steps, resolved.gamma, resolved.omega, resolved.eta)
-    x = sample(prior, operator, y, [torch.Generator().manual_seed(seed)], guidance, on_step=_show)
-    return blend(x[0].cpu().numpy(), placement, original, boxes, resolved, white)
+    picture = images.to_canvas(original, placement, white)
+    (x,) = recipe.regrow(prior, resolved, picture[None], keep[None], [seed], _show)
+    return blend(x, placement, original, boxes, resolved, white)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,6 +12,10 @@ class Operator(Protocol):
     def step(self) -> float:
         """lam = 1 / ||A||^2, the step of gluing: x + lam A^T (y - A x)."""
 
+    @property
+    def measured(self) -> Tensor | float:
+        """1 where A x holds a measurement, which may carry noise, and 0 elsewhere; spreads over A x."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Return A x for images (B, 3, H, W)."""
 
@@ -34,8 +38,26 @@ class Inpaint:
             raise ValueError("a mask must be 0 (hidden) or 1 (kept) everywhere")
         self.mask = mask.float()
 
+    @property
+    def measured(self) -> Tensor | float:
+        return self.mask
+
     def forward(self, x: Tensor) -> Tensor:
         return self.mask * x
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self.mask * y
+
+
+class ReferenceInpaint(Inpaint):
+    """Inpainting as the authors' code has it: hidden pixels are measured too, as noise about zero, and glued in.
+
+    What their code calls the transpose is the identity, so this is no law-abiding operator; it is for comparison.
+    """
+
+    @property
+    def measured(self) -> Tensor | float:
+        return 1.0
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return y

@@ -1,8 +1,8 @@
 """Posterior sampling with latent diffusion.
 
 Rout et al., Solving Linear Inverse Problems Provably via Posterior Sampling with Latent Diffusion Models (2023), with
-the weights ``gamma`` and ``omega`` as Prairie et al. use them. Two things differ from their code: each image has a norm
-of its own, so that a result does not depend on its neighbours, and the walk ends on the clean estimate.
+the weights ``gamma`` and ``omega`` as Prairie et al. use them. Where their code does otherwise than we do, the other
+way is a value: ``Conventions``.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,10 @@ from torch.autograd import grad
 
 from worker.psld.operators import Operator
 from worker.psld.prior import LatentPrior
-from worker.psld.schedule import Step, walk
+from worker.psld.schedule import Step, reference_walk, walk
+
+Draw = Callable[[Sequence[torch.Generator], tuple[int, ...]], Tensor]
+Noise = Callable[[tuple[int, ...]], Tensor]
 
 
 class NumericalFault(ArithmeticError):
@@ -27,19 +30,46 @@ class NumericalFault(ArithmeticError):
         self.rows = tuple(rows)
 
 
+def norm(v: Tensor) -> Tensor:
+    """Return the Euclidean norm of each row; its gradient at zero is zero, where that of sqrt(sum(v^2)) is NaN."""
+    length: Tensor = torch.linalg.vector_norm(v.flatten(1), dim=1)
+    return length
+
+
+def batch_norm(v: Tensor) -> Tensor:
+    """Return the Euclidean norm of all rows together: with it neighbours change each other's result."""
+    length: Tensor = torch.linalg.vector_norm(v)
+    return length
+
+
+@dataclass(frozen=True, slots=True)
+class Conventions:
+    """Which time steps are taken, and what the length of a residual is."""
+
+    walk: Callable[[Tensor, int], list[Step]]
+    norm: Callable[[Tensor], Tensor]
+
+
+OURS = Conventions(walk, norm)
+REFERENCE = Conventions(reference_walk, batch_norm)
+
+
 @dataclass(frozen=True, slots=True)
 class Guidance:
     """How far and how hard to walk.
 
     ``gamma`` weighs the gluing norm ||g - z0||, ``omega`` the measurement norm ||r||: both are lengths of a step, as
     the norms are not squared, so the pull of a whole run grows with steps * (gamma + omega). ``eta`` in [0, 1] goes
-    from DDIM (no noise on the way) to DDPM. ValueError for values outside their range.
+    from DDIM (no noise on the way) to DDPM. ``fresh_noise`` is the standard deviation of the noise that the authors'
+    code adds to A x0 at each step, in units of the image's [-1, 1]. ValueError for values outside their range.
     """
 
     steps: int
     gamma: float
     omega: float
     eta: float = 0.0
+    fresh_noise: float = 0.0
+    conventions: Conventions = OURS
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -48,10 +78,25 @@ class Guidance:
             raise ValueError(f"gamma and omega must not be negative, not {self.gamma} and {self.omega}")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must be between 0 and 1, not {self.eta}")
+        if not self.fresh_noise >= 0:
+            raise ValueError(f"fresh_noise must not be negative, not {self.fresh_noise}")
 
     @property
     def pulls(self) -> bool:
         return self.gamma > 0 or self.omega > 0
+
+
+def draw(generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
+    """Return unit noise (B, *shape), each row from its own generator, on the CPU so that no device changes it."""
+    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+
+def measure(operator: Operator, x: Tensor, noise: float, generators: Sequence[torch.Generator]) -> Tensor:
+    """Return y = A x + ``noise`` n for images (B, 3, H, W), n unit noise of each row's generator where A measures."""
+    y = operator.forward(x)
+    if noise > 0:
+        y = y + noise * operator.measured * draw(generators, y.shape[1:]).to(y.device)
+    return y
 
 
 @torch.no_grad()
@@ -62,13 +107,15 @@ def sample(
     generators: Sequence[torch.Generator],
     guidance: Guidance,
     *,
+    draw: Draw = draw,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Draw images x with A x close to the measurement ``y``, one for each row of y.
 
-    ``y`` is float32 on the prior's device. Each row has a CPU generator of its own for its start and, where
-    ``guidance.eta`` is above 0, for the noise of each step: what a row becomes does not depend on its batch beyond
-    rounding. ``on_step(done, steps)`` is called after each step and stops the walk by raising.
+    ``y`` is float32 on the prior's device. Each row has a CPU generator of its own for its start and for the noise of
+    each step, as far as ``guidance`` has any: first that of the measurement, then, where eta > 0, that of the latent.
+    What a row becomes does not depend on its batch beyond rounding (but see ``batch_norm``). ``draw`` is the source of
+    all this noise. ``on_step(done, steps)`` is called after each step and stops the walk by raising.
 
     Returns float32 (B, 3, H, W), about [-1, 1] and not clamped. Raises ValueError where y, generators and prior do not
     fit each other, and NumericalFault.
@@ -76,34 +123,62 @@ def sample(
     if len(generators) != len(y):
         raise ValueError(f"{len(y)} measurements need as many generators, not {len(generators)}")
     shape = prior.latent_shape(*operator.adjoint(y).shape[-2:])
-    z = draw(generators, shape).to(prior.device)
-    for done, step in enumerate(walk(prior.alpha_bar, guidance.steps), start=1):
-        z.requires_grad_(guidance.pulls)
-        with torch.set_grad_enabled(guidance.pulls):
-            e = prior.eps(z, torch.full((len(z),), step.t, device=prior.device))
-            z0 = (z - sqrt(1 - step.ab) * e) / sqrt(step.ab)
-            # Rows do not meet before this sum: each gets the gradient of its own loss.
-            pull = grad(loss(prior, operator, y, z0, guidance).sum(), z)[0] if guidance.pulls else 0.0
-        n = draw(generators, shape).to(prior.device) if guidance.eta > 0 else None
-        z_next = ddim(z0.detach(), e.detach(), step, guidance.eta, n) - pull
-        z = finite(z_next, done)
+
+    def noise(shape: tuple[int, ...]) -> Tensor:
+        return draw(generators, shape).to(prior.device)
+
+    z = noise(shape)
+    for done, step in enumerate(guidance.conventions.walk(prior.alpha_bar, guidance.steps), start=1):
+        z = finite(guided_step(prior, operator, y, z, step, guidance, noise), done)
         if on_step is not None:
             on_step(done, guidance.steps)
     return finite(prior.decode(z), guidance.steps)
 
 
-def loss(prior: LatentPrior, operator: Operator, y: Tensor, z0: Tensor, guidance: Guidance) -> Tensor:
-    """Return gamma ||g - z0|| + omega ||r|| for each row, (B,).
+def guided_step(
+    prior: LatentPrior,
+    operator: Operator,
+    y: Tensor,
+    z: Tensor,
+    step: Step,
+    guidance: Guidance,
+    noise: Noise,
+) -> Tensor:
+    """Return the latents (B, C, h, w) at ``step.ab_next``: one step of DDIM, less the gradient of the loss.
+
+    ``noise(shape)`` gives unit noise (B, *shape).
+    """
+    z = z.detach().requires_grad_(guidance.pulls)
+    with torch.set_grad_enabled(guidance.pulls):
+        e = prior.eps(z, torch.full((len(z),), step.t, device=z.device))
+        z0 = (z - sqrt(1 - step.ab) * e) / sqrt(step.ab)
+        pull = grad(loss(prior, operator, y, z0, guidance, noise), z)[0] if guidance.pulls else 0.0
+    n = noise(z.shape[1:]) if guidance.eta > 0 else None
+    return ddim(z0.detach(), e.detach(), step, guidance.eta, n) - pull
+
+
+def loss(
+    prior: LatentPrior,
+    operator: Operator,
+    y: Tensor,
+    z0: Tensor,
+    guidance: Guidance,
+    noise: Noise,
+) -> Tensor:
+    """Return gamma ||g - z0|| + omega ||r||, summed over the rows: a row's gradient is that of its own loss.
 
     r is what the decoded estimate x0 measures beyond y; g is the latent of x0 with the measurement glued in.
     """
+    norm = guidance.conventions.norm
     x0 = prior.decode(z0)
     r = operator.forward(x0) - y
-    L = guidance.omega * norm(r)
+    fresh = guidance.fresh_noise > 0
+    noisy = r + guidance.fresh_noise * operator.measured * noise(r.shape[1:]) if fresh else r
+    L = guidance.omega * norm(noisy)
     if guidance.gamma > 0:
         g = prior.encode(x0 - operator.step * operator.adjoint(r))
         L = L + guidance.gamma * norm(g - z0)
-    return L
+    return L.sum()
 
 
 def ddim(z0: Tensor, e: Tensor, step: Step, eta: float, n: Tensor | None) -> Tensor:
@@ -111,17 +186,6 @@ def ddim(z0: Tensor, e: Tensor, step: Step, eta: float, n: Tensor | None) -> Ten
     s = eta * sqrt((1 - step.ab_next) / (1 - step.ab) * (1 - step.ab / step.ab_next))
     z_next = sqrt(step.ab_next) * z0 + sqrt(1 - step.ab_next - s**2) * e
     return z_next if n is None else z_next + s * n
-
-
-def norm(v: Tensor) -> Tensor:
-    """Return the Euclidean norm of each row; its gradient at zero is zero, where that of sqrt(sum(v^2)) is NaN."""
-    length: Tensor = torch.linalg.vector_norm(v.flatten(1), dim=1)
-    return length
-
-
-def draw(generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
-    """Return unit noise (B, *shape), each row from its own generator, on the CPU so that no device changes it."""
-    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 
 def finite(values: Tensor, step: int) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Step(NamedTuple):
-    """From the noise level ``ab`` = alpha_bar[t] to ``ab_next``; the last step ends at 1, without noise."""
+    """From the noise level ``ab`` to ``ab_next``, the denoiser being told the time ``t``."""
 
     t: int
     ab: float
@@ -16,8 +16,8 @@ class Step(NamedTuple):
 def walk(alpha_bar: Tensor, steps: int) -> list[Step]:
     """Return ``steps`` steps that cut the T training steps into equal parts, each entered at its noisy end.
 
-    The first starts at T - 1, where the start noise belongs; the last goes from T / steps - 1 to the clean latent
-    ("trailing" spacing of Lin et al., arXiv 2305.08891). ValueError unless 1 <= steps <= T.
+    The first starts at T - 1, where the start noise belongs; the last goes from T / steps - 1 to the clean latent,
+    level 1 ("trailing" spacing of Lin et al., arXiv 2305.08891). ValueError unless 1 <= steps <= T.
     """
     T = len(alpha_bar)
     if not 1 <= steps <= T:
@@ -25,3 +25,18 @@ def walk(alpha_bar: Tensor, steps: int) -> list[Step]:
     times = [round(k * T / steps) - 1 for k in range(steps, 0, -1)]
     levels = [*alpha_bar[times].tolist(), 1.0]
     return [Step(t, ab, ab_next) for t, ab, ab_next in zip(times, levels, levels[1:], strict=False)]
+
+
+def reference_walk(alpha_bar: Tensor, steps: int) -> list[Step]:
+    """Return the walk of the authors' code: every (T / steps)-th time from 1 on, backwards, ending at alpha_bar[0].
+
+    With ``steps`` = T the times are 1 ... T, each with the level of the time before it, as there are no more levels;
+    the last step then stays where it is. ValueError unless ``steps`` divides T: their code would take other steps.
+    """
+    T = len(alpha_bar)
+    if steps < 1 or T % steps:
+        raise ValueError(f"steps must divide the prior's {T} in the reference walk, not {steps}")
+    times = [1 + k * (T // steps) for k in range(steps)]
+    levels = alpha_bar[times if steps < T else slice(None)].tolist()
+    nexts = [alpha_bar[0].item(), *levels[:-1]]
+    return [Step(*step) for step in zip(times, levels, nexts, strict=True)][::-1]
