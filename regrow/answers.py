@@ -46,6 +46,7 @@ class Box(TypedDict):
     y0: float
     x1: float
     y1: float
+    outline: list[float] | None
 
 
 class Image(TypedDict):
@@ -60,6 +61,7 @@ class Image(TypedDict):
     sha256: str
     boxes: list[Box]
     label_path: str | None
+    mask_sha256: str | None
 
 
 class Archive(TypedDict):

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, func, insert, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from shared import datasets, leases
+from shared import advice, datasets, leases, priors
 from shared.db import now
 from shared.errors import Invalid, NotFound
 from shared.images import can_hold
@@ -39,6 +39,8 @@ class Work:
     source_sha256: str
     white: int
     boxes: tuple[tuple[float, ...], ...]
+    outlines: tuple[tuple[float, ...] | None, ...]
+    mask_sha256: str | None
     resolved: ResolvedSpec
 
 
@@ -85,20 +87,20 @@ def create(session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_
     unknown = [split for split in spec.splits if split not in dataset.splits]
     if unknown:
         raise Invalid(f"The dataset has no split {unknown[0]!r}. It has: {', '.join(dataset.splits)}.")
-    if prior.native_size % prior.multiple or (spec.canvas.long_side or 0) % prior.multiple:
-        raise Invalid(f"canvas.long_side must be a multiple of {prior.multiple} for the prior {prior.name!r}.")
+    priors.check_canvas(prior, spec.canvas.long_side)
     resolved = resolve(spec, prior_sha256=prior.sha256, native_size=prior.native_size, multiple=prior.multiple)
     found = session.scalars(
         select(Image)
         .where(Image.dataset_id == dataset.id, Image.split.in_(spec.splits))
         .order_by(Image.sha256, Image.id)
     ).all()
-    images = [image for image in found if image.boxes][: spec.max_images]
+    images = advice.chosen(spec, found)
     if not images:
         raise Invalid(
             f"There is nothing to expand: none of the {len(found)} images in {', '.join(spec.splits)} has a label."
         )
     _check_format(spec, images)
+    advice.refuse(resolved, images)
     if len(images) * spec.variants > max_items:
         raise Invalid(f"The job would make {len(images) * spec.variants} images; the limit is {max_items}.")
     job = Job(
@@ -108,7 +110,7 @@ def create(session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_
         spec=spec.model_dump(mode="json"),
         resolved=resolved.model_dump(mode="json"),
         priority=spec.priority,
-        warnings=_warnings(found, images, resolved),
+        warnings=advice.warnings(spec, resolved, found, images) + _warnings(images, resolved),
     )
     session.add(job)
     session.flush()
@@ -280,6 +282,8 @@ def _works(session: Session, item_ids: Sequence[int], token: str) -> list[Work]:
             source_sha256=item.image.sha256,
             white=item.job.dataset.white,
             boxes=tuple(tuple(box) for box in item.image.boxes),
+            outlines=tuple(None if outline is None else tuple(outline) for outline in item.image.outlines),
+            mask_sha256=item.image.mask_sha256,
             resolved=ResolvedSpec.model_validate(item.job.resolved),
         )
         for item in rows
@@ -326,15 +330,19 @@ def _check_format(spec: ExpansionSpec, images: Sequence[Image]) -> None:
 
 def _row(job_id: str, spec: ExpansionSpec, resolved: ResolvedSpec, image: Image, variant: int) -> dict[str, Any]:
     seed = item_seed(spec.seed, image.sha256, variant)
-    key = work_key(resolved, source_sha256=image.sha256, label_sha256=image.label_sha256, variant=variant, seed=seed)
+    key = work_key(
+        resolved,
+        source_sha256=image.sha256,
+        label_sha256=image.label_sha256,
+        mask_sha256=image.mask_sha256,
+        variant=variant,
+        seed=seed,
+    )
     return {"job_id": job_id, "image_id": image.id, "variant": variant, "seed": seed, "work_key": key}
 
 
-def _warnings(found: Sequence[Image], images: Sequence[Image], resolved: ResolvedSpec) -> list[str]:
+def _warnings(images: Sequence[Image], resolved: ResolvedSpec) -> list[str]:
     said = []
-    unlabelled = sum(not image.boxes for image in found)
-    if unlabelled:
-        said.append(f"{unlabelled} images without a label are not expanded.")
     shrunk = [image for image in images if max(image.width, image.height) > 1.5 * resolved.long_side]
     if shrunk:
         said.append(

@@ -30,6 +30,7 @@ def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> 
         "get_dataset",
         "list_images",
         "get_image_file",
+        "preview_mask",
         "create_job",
         "list_jobs",
         "get_job",

@@ -218,7 +218,11 @@ def test_the_worker_hides_what_the_plan_says(studio: Studio, make_job: MakeJob) 
     run(studio)
     (item,) = items(studio)
     keep, placement = plan.keep_mask(
-        ResolvedSpec.model_validate(job.resolved), item.image.boxes, item.image.width, item.image.height, item.seed
+        ResolvedSpec.model_validate(job.resolved),
+        plan.Labels(item.image.boxes),
+        item.image.width,
+        item.image.height,
+        item.seed,
     )
     assert item.measures is not None
     assert item.measures["psnr_kept"] > item.measures["psnr_hidden"] + 2

@@ -15,7 +15,7 @@ from PIL import Image
 
 from shared import images
 from shared.errors import RegrowError
-from shared.plan import blend, keep_mask
+from shared.plan import Labels, blend, keep_mask
 from shared.spec import MAX_SEED, PRESETS, ExpansionSpec, ResolvedSpec, Sampler, resolve
 from worker.priors.diffusers import BUILTIN, BadPrior, load
 from worker.psld.operators import Inpaint
@@ -55,12 +55,13 @@ def regrow(
     ``boxes`` are rows of class index, x0, y0, x1, y1, the last four as shares of the image.
     """
     white = images.window(int(np.asarray(original).max())) if original.mode == "I;16" else 255
-    keep, placement = keep_mask(resolved, boxes, original.width, original.height, seed)
+    labels = Labels(boxes)
+    keep, placement = keep_mask(resolved, labels, original.width, original.height, seed)
     operator = Inpaint(torch.from_numpy(keep)[None, None].to(prior.device))
     y = operator.forward(torch.from_numpy(images.to_canvas(original, placement, white))[None].to(prior.device))
     guidance = Guidance(resolved.steps, resolved.gamma, resolved.omega, resolved.eta)
     x = sample(prior, operator, y, [torch.Generator().manual_seed(seed)], guidance, on_step=_show)
-    return blend(x[0].cpu().numpy(), placement, original, boxes, resolved, white)
+    return blend(x[0].cpu().numpy(), keep, placement, original, labels, resolved, white)
 
 
 def _parser() -> argparse.ArgumentParser:
