@@ -11,7 +11,7 @@ from api import VERSION, problems
 from api.deps import Parts
 from api.guards import LOOPBACK, BodyLimit, LocalOnly
 from api.problems import documented
-from api.routes import archives, datasets, health, items, jobs, priors
+from api.routes import archives, datasets, health, items, jobs, masks, priors
 from shared import queue
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
@@ -27,6 +27,7 @@ Every error is [problem+json](https://www.rfc-editor.org/rfc/rfc9457): `type` ne
 """
 _TAGS = [
     {"name": "datasets", "description": "Uploaded datasets and their images."},
+    {"name": "masks", "description": "What of an image is kept, and what is regrown."},
     {"name": "jobs", "description": "Requests to expand a dataset."},
     {"name": "items", "description": "The new images of a job, one by one."},
     {"name": "archives", "description": "The zip of a finished job."},
@@ -61,7 +62,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.parts = Parts(settings, sessions, storage, enqueue, ping)
-    for routes in (datasets, jobs, items, archives, priors, health):
+    for routes in (datasets, masks, jobs, items, archives, priors, health):
         app.include_router(routes.router)
     app.add_api_route("/", _docs, include_in_schema=False)
     problems.install(app)

@@ -76,6 +76,9 @@ class Box(BaseModel):
     y0: Share
     x1: Share
     y1: Share
+    outline: list[Share] | None = Field(
+        description="The polygon it bounds, as x, y, x, y, ...; null if the label is a rectangle itself."
+    )
 
 
 class Image(BaseModel):
@@ -92,12 +95,13 @@ class Image(BaseModel):
     sha256: str
     boxes: list[Box]
     label_path: str | None = Field(description="Its label file's name in the upload.")
+    mask_sha256: str | None = Field(description="Of the mask image that came with it; null if none did.")
 
     @classmethod
     def from_row(cls, row: models.Image, classes: list[str]) -> Self:
         boxes = [
-            Box(class_index=int(index), class_name=classes[int(index)], x0=x0, y0=y0, x1=x1, y1=y1)
-            for index, x0, y0, x1, y1 in row.boxes
+            Box(class_index=int(index), class_name=classes[int(index)], x0=x0, y0=y0, x1=x1, y1=y1, outline=outline)
+            for (index, x0, y0, x1, y1), outline in zip(row.boxes, row.outlines or [None] * len(row.boxes), strict=True)
         ]
         return cls(
             id=row.id,
@@ -111,6 +115,7 @@ class Image(BaseModel):
             sha256=row.sha256,
             boxes=boxes,
             label_path=row.label_path,
+            mask_sha256=row.mask_sha256,
         )
 
 

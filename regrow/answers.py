@@ -47,6 +47,7 @@ class Box(TypedDict):
     y0: float
     x1: float
     y1: float
+    outline: list[float] | None
 
 
 class Image(TypedDict):
@@ -61,6 +62,7 @@ class Image(TypedDict):
     sha256: str
     boxes: list[Box]
     label_path: str | None
+    mask_sha256: str | None
 
 
 class Archive(TypedDict):

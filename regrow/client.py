@@ -86,6 +86,15 @@ class Client:
         """An uploaded image, as it came."""
         return self._wire.get(f"/v1/datasets/{dataset_id}/images/{image_id}/file").content
 
+    def preview_mask(self, dataset_id: str, image_id: int, mask: dict[str, Any], **more: Any) -> bytes:
+        """A PNG of an image with a veil over what `mask` (as in `operator.mask` of an ExpansionSpec) hides.
+
+        `more` may say `seed`, `variant`, `prior`, `canvas` and `unlabelled`, as the job is to have them, and whether
+        the `size` is that of the `canvas` or of the `source`.
+        """
+        body = {"dataset_id": dataset_id, "image_id": image_id, "mask": mask, **more}
+        return self._wire.post_once("/v1/masks/preview", json=body).content
+
     def create_job(self, spec: dict[str, Any], key: str | None = None) -> Job:
         """Start a job. `spec` is an ExpansionSpec: `dataset_id`, and what is to differ from the defaults.
 

@@ -1,7 +1,7 @@
 """The life of a dataset: `checking` until a worker has read it, then `ready` or `rejected`, and so it stays."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import func, insert, literal, select
@@ -21,7 +21,8 @@ _TODO = Dataset.state == DatasetState.CHECKING
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """A checked image, as it becomes a row; `boxes` are [class index, x0, y0, x1, y1] in shares of the image."""
+    """A checked image, as it becomes a row; `boxes` are [class index, x0, y0, x1, y1] in shares of the image, and
+    `outlines` their polygons, as in `models.Image`."""
 
     path: str
     split: str
@@ -35,6 +36,8 @@ class NewImage:
     label_path: str | None
     label: bytes | None
     label_sha256: str
+    outlines: list[list[float] | None] = field(default_factory=list)
+    mask_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

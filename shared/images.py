@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from scipy.ndimage import distance_transform_edt
 
 from shared.errors import BadImage, Invalid
 
@@ -19,6 +20,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 MAX_PIXELS = 89_478_485
 """Pillow's own limit, about 9,400 pixels square: a quarter of a gigabyte as RGB."""
 
+_STRIP = 512
 _COLOURS = {"L": 1, "LA": 1, "I;16": 1, "RGB": 3, "RGBA": 3}
 _WRITERS: dict[str, tuple[frozenset[str], dict[str, Any]]] = {
     "JPEG": (frozenset({"L", "RGB"}), {"quality": 95, "subsampling": 0}),
@@ -134,7 +136,7 @@ def to_canvas(image: Image.Image, placement: Placement, white: int = 255) -> NDA
         raise ValueError(f"the placement is for {placement.source_width} x {placement.source_height}, not {image.size}")
     p = placement
     canvas = np.full((3, p.canvas_height, p.canvas_width), -1, dtype=np.float32)
-    planes = _resize(_colours(image), p.width, p.height)
+    planes = _resize(colours(image), p.width, p.height)
     canvas[:, p.top : p.top + p.height, p.left : p.left + p.width] = np.clip(planes * (2 / white) - 1, -1, 1)
     return canvas
 
@@ -155,7 +157,14 @@ def from_canvas(x: NDArray[np.float32], placement: Placement, like: Image.Image,
     return Image.fromarray(pixels)
 
 
-def _colours(image: Image.Image) -> NDArray[np.float32]:
+def shown(image: Image.Image, white: int = 255) -> Image.Image:
+    """The image as people look at it: 8-bit RGB without alpha, 16-bit grey from black to `white`."""
+    if image.mode == "I;16":
+        image = Image.fromarray(np.clip(np.asarray(image) * (255 / white), 0, 255).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def colours(image: Image.Image) -> NDArray[np.float32]:
     """(1 or 3, H, W) without alpha, in grey levels."""
     pixels = np.asarray(image).reshape(image.height, image.width, -1)[:, :, : _COLOURS[image.mode]]
     return np.moveaxis(pixels, 2, 0).astype(np.float32)
@@ -169,41 +178,50 @@ def _resize(planes: NDArray[np.float32], width: int, height: int) -> NDArray[np.
     return np.stack(resized)
 
 
-def paste_boxes(
-    result: Image.Image, original: Image.Image, boxes: NDArray[np.float64], feather: float = 0
-) -> Image.Image:
-    """`result` with the pixels of `boxes` (n, 4: x0, y0, x1, y1 as shares) copied from `original` as integers.
+def paste(result: Image.Image, original: Image.Image, area: NDArray[np.bool_], feather: float = 0) -> Image.Image:
+    """`result` with the pixels of `area` (height, width) copied from `original` as integers.
 
-    Boxes are rounded outwards. Over `feather` pixels around them, and never inside, the original fades linearly into
-    the result, whose share reaches one at `feather` + 1. Both images have one size and mode, any of the five.
+    Over `feather` pixels around them, and never inside, the original fades linearly into the result, whose share
+    reaches one at `feather` + 1. Both images have one size and mode, any of the five.
     """
     if (result.size, result.mode) != (original.size, original.mode):
         raise ValueError(f"a {original.mode} {original.size} cannot be pasted into a {result.mode} {result.size}")
-    weight = np.zeros((original.height, original.width))
-    columns, rows = np.arange(original.width), np.arange(original.height)
-    for x0, y0, x1, y1 in boxes:
-        dx = _distance(columns, *_pixels(x0, x1, original.width))
-        dy = _distance(rows, *_pixels(y0, y1, original.height))
-        near_x, near_y = (np.flatnonzero(d < feather + 1) for d in (dx, dy))
-        part = np.ix_(near_y, near_x)
-        fade = 1 - np.hypot(dy[near_y][:, None], dx[near_x]) / (feather + 1)
-        weight[part] = np.maximum(weight[part], fade)
     pixels, source = np.array(result), np.asarray(original)
-    touched = weight > 0
-    w = weight[touched].reshape(-1, *[1] * (pixels.ndim - 2))
-    pixels[touched] = np.rint(w * source[touched] + (1 - w) * pixels[touched])
+    reach = math.ceil(feather) + 1
+    # Strip by strip, because distances take 20 bytes a pixel.
+    for top in range(0, result.height, _STRIP):
+        end = min(top + _STRIP, result.height)
+        first = max(top - reach, 0)
+        near = area[first : end + reach]
+        if not near.any():
+            continue
+        distance = distance_transform_edt(~near)[top - first : end - first]
+        touched = distance < feather + 1
+        w = (1 - distance[touched] / (feather + 1)).reshape(-1, *[1] * (pixels.ndim - 2))
+        strip = pixels[top:end]
+        strip[touched] = np.rint(w * source[top:end][touched] + (1 - w) * strip[touched])
     return Image.fromarray(pixels)
 
 
-def _pixels(start: float, end: float, size: int) -> tuple[int, int]:
-    """First pixel and the one after the last, rounded outwards; a millionth of a pixel is a rounding error."""
-    first = min(max(math.floor(start * size + 1e-6), 0), size - 1)
-    return first, min(max(math.ceil(end * size - 1e-6), first + 1), size)
+def mask_on_canvas(mask: Image.Image, placement: Placement) -> NDArray[np.bool_]:
+    """An uploaded mask image of any size as a (canvas_height, canvas_width) area: bright is True, padding is not.
+
+    Stretched to the picture's place with the nearest pixel; bright is the upper half of what the mode can hold.
+    """
+    p = placement
+    if mask.mode == "I;16":
+        mask = Image.fromarray((np.asarray(mask) >> 8).astype(np.uint8))
+    picture = np.asarray(mask.convert("L").resize((p.width, p.height), Image.Resampling.NEAREST)) >= 128
+    area = np.zeros((p.canvas_height, p.canvas_width), dtype=np.bool_)
+    area[p.top : p.top + p.height, p.left : p.left + p.width] = picture
+    return area
 
 
-def _distance(places: NDArray[np.int_], first: int, end: int) -> NDArray[np.int_]:
-    """How many pixels each place lies outside first..end - 1, 0 within."""
-    return np.maximum(np.maximum(first - places, places - (end - 1)), 0)
+def at_source_size(area: NDArray[np.bool_], placement: Placement) -> NDArray[np.bool_]:
+    """What `area` says of the picture, stretched to (source_height, source_width) with the nearest pixel."""
+    p = placement
+    picture = Image.fromarray(area[p.top : p.top + p.height, p.left : p.left + p.width])
+    return np.asarray(picture.resize((p.source_width, p.source_height), Image.Resampling.NEAREST))
 
 
 def can_hold(image_format: str, mode: str) -> bool:

@@ -47,6 +47,8 @@ class Work:
     source_sha256: str
     white: int
     boxes: tuple[tuple[float, ...], ...]
+    outlines: tuple[tuple[float, ...] | None, ...]
+    mask_sha256: str | None
     resolved: ResolvedSpec
 
 
@@ -242,6 +244,8 @@ def _works(session: Session, item_ids: Sequence[int], token: str) -> list[Work]:
             source_sha256=item.image.sha256,
             white=item.job.dataset.white,
             boxes=tuple(tuple(box) for box in item.image.boxes),
+            outlines=tuple(None if outline is None else tuple(outline) for outline in item.image.outlines),
+            mask_sha256=item.image.mask_sha256,
             resolved=ResolvedSpec.model_validate(item.job.resolved),
         )
         for item in rows

@@ -11,12 +11,11 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
-from shared import datasets, items, leases, trash
+from shared import advice, datasets, items, leases, priors, trash
 from shared.db import now
 from shared.errors import Conflict, Invalid, KeyReused, NotFound
-from shared.images import can_hold
 from shared.models import Archive, Dataset, IdempotencyKey, Image, Item, Job, Prior
-from shared.spec import ENGINE_VERSION, PRESETS, ExpansionSpec, ResolvedSpec, item_seed, resolve, work_key
+from shared.spec import ENGINE_VERSION, ExpansionSpec, ResolvedSpec, item_seed, resolve, work_key
 from shared.states import ItemState
 
 _CHUNK = 1000
@@ -58,20 +57,19 @@ def create(
     unknown = [split for split in spec.splits if split not in dataset.splits]
     if unknown:
         raise Invalid(f"The dataset has no split {unknown[0]!r}. It has: {', '.join(dataset.splits)}.")
-    if prior.native_size % prior.multiple or (spec.canvas.long_side or 0) % prior.multiple:
-        raise Invalid(f"canvas.long_side must be a multiple of {prior.multiple} for the prior {prior.name!r}.")
+    priors.check_canvas(prior, spec.canvas.long_side)
     resolved = resolve(spec, prior_sha256=prior.sha256, native_size=prior.native_size, multiple=prior.multiple)
     found = session.scalars(
         select(Image)
         .where(Image.dataset_id == dataset.id, Image.split.in_(spec.splits))
         .order_by(Image.sha256, Image.id)
     ).all()
-    images = [image for image in found if image.boxes][: spec.max_images]
+    images = advice.chosen(spec, found)
     if not images:
         raise Invalid(
             f"There is nothing to expand: none of the {len(found)} images in {', '.join(spec.splits)} has a label."
         )
-    _check_format(spec, images)
+    advice.refuse(resolved, images)
     if len(images) * spec.variants > max_items:
         raise Invalid(f"The job would make {len(images) * spec.variants} images; the limit is {max_items}.")
     job = Job(
@@ -81,7 +79,7 @@ def create(
         spec=spec.model_dump(mode="json"),
         resolved=resolved.model_dump(mode="json"),
         priority=spec.priority,
-        warnings=_warnings(found, images, resolved),
+        warnings=advice.warnings(spec, resolved, found, images),
     )
     session.add(job)
     session.flush()
@@ -241,19 +239,11 @@ def _again(session: Session, which: Any) -> int:
 def _rekey(session: Session, job: Job, resolved: ResolvedSpec) -> None:
     """Give the items that are still to be made the work keys of a new engine."""
     rows = session.execute(
-        select(Item.id, Item.variant, Item.seed, Image.sha256, Image.label_sha256)
+        select(Item.id, Item.variant, Item.seed, Image)
         .join(Item.image)
         .where(Item.job_id == job.id, Item.state != ItemState.DONE)
     ).all()
-    keys = [
-        {
-            "id": row.id,
-            "work_key": work_key(
-                resolved, source_sha256=row.sha256, label_sha256=row.label_sha256, variant=row.variant, seed=row.seed
-            ),
-        }
-        for row in rows
-    ]
+    keys = [{"id": row.id, "work_key": _key(resolved, row.Image, row.variant, row.seed)} for row in rows]
     for start in range(0, len(keys), _CHUNK):
         session.execute(update(Item), keys[start : start + _CHUNK])
 
@@ -299,37 +289,18 @@ def _taken_over(item: Item, at: float | None) -> dict[str, Any]:
     }
 
 
-def _check_format(spec: ExpansionSpec, images: Sequence[Image]) -> None:
-    wanted = spec.output.image_format
-    unfit = [image for image in images if wanted != "same" and not can_hold(wanted.upper(), image.mode)]
-    if unfit:
-        raise Invalid(
-            f"output.image_format: {wanted} cannot hold {len(unfit)} of the images, such as {unfit[0].path} of mode "
-            f"{unfit[0].mode}. Choose png or same."
-        )
-
-
 def _row(job_id: str, spec: ExpansionSpec, resolved: ResolvedSpec, image: Image, variant: int) -> dict[str, Any]:
     seed = item_seed(spec.seed, image.sha256, variant)
-    key = work_key(resolved, source_sha256=image.sha256, label_sha256=image.label_sha256, variant=variant, seed=seed)
+    key = _key(resolved, image, variant, seed)
     return {"job_id": job_id, "image_id": image.id, "variant": variant, "seed": seed, "work_key": key}
 
 
-def _warnings(found: Sequence[Image], images: Sequence[Image], resolved: ResolvedSpec) -> list[str]:
-    said = []
-    unlabelled = sum(not image.boxes for image in found)
-    if unlabelled:
-        said.append(f"{unlabelled} images without a label are not expanded.")
-    shrunk = [image for image in images if max(image.width, image.height) > 1.5 * resolved.long_side]
-    if shrunk:
-        said.append(
-            f"{len(shrunk)} images are more than 1.5 times larger than the {resolved.long_side}-px canvas: what is "
-            "regrown will be softer than the labelled boxes, which a detector can learn as a hint. "
-            "A larger canvas.long_side makes it sharper, and slower."
-        )
-    if resolved.steps < PRESETS["balanced"].steps:
-        said.append(
-            f"{resolved.steps} steps are fewer than the presets have: many images will not converge, and come out grey "
-            "and blurred. Look at `psnr_kept` of the first items."
-        )
-    return said
+def _key(resolved: ResolvedSpec, image: Image, variant: int, seed: int) -> str:
+    return work_key(
+        resolved,
+        source_sha256=image.sha256,
+        label_sha256=image.label_sha256,
+        mask_sha256=image.mask_sha256,
+        variant=variant,
+        seed=seed,
+    )

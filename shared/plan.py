@@ -1,13 +1,14 @@
 """What an item keeps, hides and gets back: decided here once, for the worker, the API and `python -m worker.psld`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from shared.images import Placement, from_canvas, paste_boxes, place
-from shared.masks import MASKS, Area, inside_area, labelled_area
+from shared.images import Placement, at_source_size, from_canvas, mask_on_canvas, paste, place
+from shared.masks import MASKS, Area, Scene, inside_area, labelled_area, share_hidden
 from shared.spec import ResolvedSpec
 
 Boxes = Sequence[Sequence[float]]
@@ -15,35 +16,100 @@ Boxes = Sequence[Sequence[float]]
 FEATHER = 0.01
 """Width of the rim in which a labelled box fades into its new surroundings, in shares of the image's long side."""
 
+UNIFORM_SHARE = 0.17
+"""What `unlabelled: uniform` keeps: the default mask's own mean over the 454 labelled train images of FracAtlas."""
+
+USELESS = {
+    "nothing_hidden": "The mask keeps every pixel, so there is nothing to regrow.",
+    "nothing_kept": "The mask hides every pixel, so nothing of the image would be left.",
+}
+"""What an item cannot be made with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """An image's labels: `boxes` are rows of [class index, x0, y0, x1, y1] in shares of it, `outlines` has for each of
+    them its polygon as x, y, x, y, ... in shares, or None, and is empty where there is no polygon."""
+
+    boxes: Boxes
+    outlines: Sequence[Sequence[float] | None] = ()
+
+    def scene(self, placement: Placement, uploaded: Area | None = None) -> Scene:
+        """The labels on a canvas."""
+        outlines = tuple(None if o is None else np.reshape(o, (-1, 2)).astype(np.float64) for o in self.outlines)
+        return Scene(placement, corners(self.boxes), outlines, uploaded)
+
 
 def corners(boxes: Boxes) -> NDArray[np.float64]:
     """(n, 4) x0, y0, x1, y1 in shares of the image, from rows of [class index, x0, y0, x1, y1]."""
     return np.array(boxes, dtype=np.float64).reshape(-1, 5)[:, 1:]
 
 
-def keep_mask(resolved: ResolvedSpec, boxes: Boxes, width: int, height: int, seed: int) -> tuple[Area, Placement]:
+def is_copied(resolved: ResolvedSpec, labels: Labels) -> bool:
+    """Whether an item is its source, unchanged: `unlabelled: keep`, and it has no label."""
+    return resolved.unlabelled == "keep" and not labels.boxes
+
+
+def keep_mask(
+    resolved: ResolvedSpec, labels: Labels, width: int, height: int, seed: int, uploaded: Image.Image | None = None
+) -> tuple[Area, Placement]:
     """The keep mask (True = kept) of an item whose source is `width` x `height`, and where the picture lies in it.
 
-    It depends on nothing but its arguments; the sampler's noise comes from another stream of the same seed.
+    `uploaded` is the mask image that came with the source. It depends on nothing but its arguments; the sampler's noise
+    comes from another stream of the same seed. Raises Invalid if this kind of mask cannot be drawn for this image.
     """
     placement = place(width, height, resolved.long_side, resolved.multiple)
-    mask = resolved.operator.mask
-    labelled = labelled_area(corners(boxes), placement, mask.margin)
-    options = mask.model_dump(exclude={"kind", "margin"})
-    rng = np.random.default_rng([seed, 0])
-    return MASKS[mask.kind](labelled, inside_area(placement), rng, **options), placement
+    if is_copied(resolved, labels):
+        return np.ones((placement.canvas_height, placement.canvas_width), dtype=np.bool_), placement
+    mask = resolved.mask
+    scene = labels.scene(placement, None if uploaded is None else mask_on_canvas(uploaded, placement))
+    kind, options = mask.kind, mask.model_dump(exclude={"kind"})
+    if resolved.unlabelled == "uniform" and mask.needs_labels and not labels.boxes:
+        kind, options = "random", {"share": UNIFORM_SHARE, "keep_labels": False, "margin": 0, "keep": "boxes"}
+    return MASKS[kind](scene, np.random.default_rng([seed, 0]), **options), placement
+
+
+def useless(keep: Area, placement: Placement) -> str | None:
+    """The key of USELESS that says why no item can be made with a mask; None if one can."""
+    hidden = share_hidden(keep, inside_area(placement))
+    return {0.0: "nothing_hidden", 1.0: "nothing_kept"}.get(hidden)
+
+
+def protected(keep: Area, placement: Placement, labels: Labels, resolved: ResolvedSpec) -> Area:
+    """(source_height, source_width): True where the result has the original's own pixels."""
+    if resolved.blend == "none":
+        return np.zeros((placement.source_height, placement.source_width), dtype=np.bool_)
+    area = _labelled(keep, placement, labels, resolved)
+    return area | at_source_size(keep, placement) if resolved.blend == "known" else area
 
 
 def blend(
     x: NDArray[np.float32],
+    keep: Area,
     placement: Placement,
     original: Image.Image,
-    boxes: Boxes,
+    labels: Labels,
     resolved: ResolvedSpec,
     white: int = 255,
 ) -> Image.Image:
-    """The picture on canvas `x` (3, H, W) at the original's size and mode, with its labelled pixels if so asked."""
+    """The picture on canvas `x` (3, H, W) at the original's size and mode, with the pixels that `protected` names.
+
+    Outside of them the original fades out: over FEATHER around labels; over one pixel of the canvas around pixels that
+    were kept by chance, since those lie everywhere and a wider rim would leave nothing regrown.
+    """
     image = from_canvas(x, placement, original, white)
-    if resolved.blend == "none":
-        return image
-    return paste_boxes(image, original, corners(boxes), FEATHER * max(image.size))
+    wide, narrow = FEATHER * max(image.size), max(image.size) / max(placement.width, placement.height)
+    if resolved.blend == "known":
+        image = paste(image, original, at_source_size(keep, placement), narrow)
+    if resolved.blend != "none":
+        feather = narrow if resolved.mask.changes_labels else wide
+        image = paste(image, original, _labelled(keep, placement, labels, resolved), feather)
+    return image
+
+
+def _labelled(keep: Area, placement: Placement, labels: Labels, resolved: ResolvedSpec) -> Area:
+    """The labels at the source's size, without what of them the mask hides if that is its purpose."""
+    p, mask = placement, resolved.mask
+    own_size = Placement(p.source_height, p.source_width, 0, 0, *[p.source_height, p.source_width] * 2)
+    area = labelled_area(labels.scene(own_size), 0, getattr(mask, "keep", "boxes"))
+    return area & at_source_size(keep, p) if mask.changes_labels else area

@@ -66,6 +66,12 @@ def find(session: Session, name: str) -> Prior:
     return prior
 
 
+def check_canvas(prior: Prior, long_side: int | None) -> None:
+    """Raises Invalid if the prior cannot work on a canvas of that long side; None is the prior's own size."""
+    if prior.native_size % prior.multiple or (long_side or 0) % prior.multiple:
+        raise Invalid(f"canvas.long_side must be a multiple of {prior.multiple} for the prior {prior.name!r}.")
+
+
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:

@@ -7,18 +7,15 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from shared.masks import AnyMask, GaussianDistance
+from shared.strict import Strict
 
 ENGINE_VERSION = "1"
 """Raised whenever the same resolved spec and seed would give other pixels."""
 
 MAX_SEED = 2**63 - 1
-
-
-class Strict(BaseModel):
-    """A frozen value in which an unknown field is an error and no number may be NaN or infinite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _storable(text: str) -> str:
@@ -29,6 +26,9 @@ def _storable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_storable)]
+
+Blend = Literal["boxes", "known", "none"]
+Unlabelled = Literal["skip", "uniform", "keep"]
 
 
 class Preset(Strict):
@@ -54,22 +54,6 @@ PRESETS: dict[str, Preset] = {
 each must grow: docs/method.md has the measurements."""
 
 
-class GaussianDistance(Strict):
-    """Keep the labelled boxes, and of the rest the more the nearer it lies to a box."""
-
-    kind: Literal["gaussian_distance"] = "gaussian_distance"
-    mu: float = Field(0.0, ge=-2, le=2, description="Mean of the random threshold, in shares of the largest distance.")
-    sigma: float = Field(
-        0.32,
-        gt=0,
-        le=10,
-        description="Its spread: a pixel at distance d (0 at a box, 1 farthest) is kept with chance Phi((mu-d)/sigma).",
-    )
-    margin: float = Field(
-        0.04, ge=0, le=0.5, description="Kept rim around each box, in shares of the image's long side."
-    )
-
-
 class Measured(Strict):
     """What every operator has."""
 
@@ -86,7 +70,7 @@ class Inpaint(Measured):
     """Hide pixels and regrow them."""
 
     kind: Literal["inpaint"] = "inpaint"
-    mask: GaussianDistance = Field(GaussianDistance(), description="Which pixels are kept.")
+    mask: AnyMask = Field(GaussianDistance(), description="Which pixels are kept.")
 
 
 class Sampler(Strict):
@@ -138,8 +122,16 @@ class ExpansionSpec(Strict):
     operator: Inpaint = Field(Inpaint(), description="What is hidden from the model.")
     sampler: Sampler = Field(Sampler(), description="How the sampler runs.")
     canvas: Canvas = Field(Canvas(), description="The picture the model works on.")
-    blend: Literal["boxes", "none"] = Field(
-        "boxes", description="`boxes`: labelled pixels are copied from the original; `none`: the model's own stay."
+    blend: Blend = Field(
+        "boxes",
+        description="What is copied from the original, at its own size. `boxes`: labelled pixels; `known`: every pixel "
+        "that the mask keeps; `none`: nothing, all pixels are the model's own.",
+    )
+    unlabelled: Unlabelled = Field(
+        "skip",
+        description="Images without a label. `skip`: they are not expanded; `uniform`: a mask that needs labels gives "
+        "way to one that keeps pixels by chance, wherever they are; `keep`: their variants are copies, so that the "
+        "share of background images in the set stays.",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Fixes every mask and every noise of the job.")
     output: Output = Field(Output(), description="What the archive holds.")
@@ -163,10 +155,16 @@ class ResolvedSpec(Strict):
     eta: float
     long_side: int
     multiple: int
-    blend: Literal["boxes", "none"]
+    blend: Blend
+    unlabelled: Unlabelled = "skip"
     image_format: Literal["same", "png", "jpeg"]
     # What jobs made before these existed did:
     reference: bool = False
+
+    @property
+    def mask(self) -> AnyMask:
+        """Which pixels are kept."""
+        return self.operator.mask
 
 
 def resolve(spec: ExpansionSpec, *, prior_sha256: str, native_size: int, multiple: int) -> ResolvedSpec:
@@ -184,6 +182,7 @@ def resolve(spec: ExpansionSpec, *, prior_sha256: str, native_size: int, multipl
         long_side=spec.canvas.long_side or native_size,
         multiple=multiple,
         blend=spec.blend,
+        unlabelled=spec.unlabelled,
         image_format=spec.output.image_format,
         **numbers,
     )
@@ -194,9 +193,21 @@ def item_seed(job_seed: int, source_sha256: str, variant: int) -> int:
     return int.from_bytes(_digest([job_seed, source_sha256, variant])[:8], "big") >> 1
 
 
-def work_key(resolved: ResolvedSpec, *, source_sha256: str, label_sha256: str, variant: int, seed: int) -> str:
-    """Two items with the same key have the same pixels and labels (up to the device's rounding)."""
-    return _digest([resolved.model_dump(mode="json"), source_sha256, label_sha256, variant, seed]).hex()
+def work_key(
+    resolved: ResolvedSpec,
+    *,
+    source_sha256: str,
+    label_sha256: str,
+    variant: int,
+    seed: int,
+    mask_sha256: str | None = None,
+) -> str:
+    """Two items with the same key have the same pixels and labels (up to the device's rounding).
+
+    `mask_sha256` is that of the mask uploaded with the image; it counts only where that mask is used.
+    """
+    parts = [resolved.model_dump(mode="json"), source_sha256, label_sha256, variant, seed]
+    return _digest(parts + [mask_sha256] * (resolved.mask.kind == "uploaded")).hex()
 
 
 def _digest(value: list[Any]) -> bytes:

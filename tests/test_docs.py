@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import errors
+from shared import errors, plan
 from shared.states import Wait
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,8 +43,8 @@ def test_every_error_type_of_an_item_is_explained() -> None:
     source = (ROOT / "worker/expand.py").read_text()
     given = set(re.findall(r'(?:Refused\(\s*|_fail\(studio, work, )"([a-z_]+)"', source))
     given |= set(re.findall(r'"((?:gpu_)?out_of_memory)"', source))
-    assert given >= {"numerical_fault", "nothing_hidden", "unexpected", "gpu_out_of_memory"}
-    assert given | {"worker_lost", errors.BadImage.slug, errors.Invalid.slug} <= explained
+    assert given >= {"numerical_fault", "unexpected", "gpu_out_of_memory"}
+    assert given | set(plan.USELESS) | {"worker_lost", errors.BadImage.slug, errors.Invalid.slug} <= explained
 
 
 def test_every_reason_to_wait_is_explained() -> None:

@@ -16,14 +16,16 @@ import torch
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import images, items
+from shared import images, items, plan
 from shared.db import Sessions
 from shared.errors import RegrowError
 from shared.items import Result, Work
 from shared.masks import Area, inside_area, share_hidden
-from shared.plan import blend, keep_mask
+from shared.plan import Labels
 from shared.settings import Settings
+from shared.sources import uploaded_mask
 from shared.storage import Folder, result_key, sha256, source_key
+from shared.tell import box_tell
 from worker.priors.cache import PriorCache
 from worker.psld.prior import LatentPrior
 from worker.psld.sampler import NumericalFault
@@ -86,8 +88,13 @@ class Sketch:
     work: Work
     original: Image.Image
     placement: images.Placement
+    labels: Labels
     keep: Area
     x: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
+    @property
+    def is_copied(self) -> bool:
+        return plan.is_copied(self.work.resolved, self.labels)
 
 
 def expand_next(studio: Studio, wake: Callable[[], None]) -> int:
@@ -144,7 +151,11 @@ def _make(studio: Studio, batch: Sequence[Work], on_step: OnStep) -> None:
     sketches = []
     for work in batch:
         with _fate(studio, work):
-            sketches.append(_sketch(studio, work))
+            sketch = _sketch(studio, work)
+            if sketch.is_copied:
+                _settle(studio, sketch, sketch.x, 0, 1)
+            else:
+                sketches.append(sketch)
     if not sketches:
         return
     # Outside every item's fate: a prior that cannot be loaded is this worker's trouble, not theirs.
@@ -200,10 +211,13 @@ def _fate(studio: Studio, work: Work) -> Iterator[None]:
 def _sketch(studio: Studio, work: Work) -> Sketch:
     resolved = work.resolved
     original = images.open_image(studio.storage.read(source_key(work.source_sha256)), work.path)
-    keep, placement = keep_mask(resolved, work.boxes, original.width, original.height, work.seed)
-    if keep.all():
-        raise Refused("nothing_hidden", "The mask keeps every pixel, so there is nothing to regrow. Raise sigma.")
-    return Sketch(work, original, placement, keep, images.to_canvas(original, placement, work.white))
+    labels = Labels(work.boxes, work.outlines)
+    uploaded = uploaded_mask(studio.storage, resolved, work.mask_sha256, work.path)
+    keep, placement = plan.keep_mask(resolved, labels, original.width, original.height, work.seed, uploaded)
+    sketch = Sketch(work, original, placement, labels, keep, images.to_canvas(original, placement, work.white))
+    if (kind := plan.useless(keep, placement)) and not sketch.is_copied:
+        raise Refused(kind, plan.USELESS[kind])
+    return sketch
 
 
 def _paint(studio: Studio, prior: LatentPrior, sketches: Sequence[Sketch], on_step: OnStep) -> None:
@@ -257,15 +271,19 @@ def _settle(
     studio: Studio, sketch: Sketch, x: np.ndarray[Any, np.dtype[np.float32]], seconds: float, batch: int
 ) -> None:
     work, resolved = sketch.work, sketch.work.resolved
-    image = blend(x, sketch.placement, sketch.original, work.boxes, resolved, work.white)
+    if sketch.is_copied:
+        image = sketch.original
+    else:
+        image = plan.blend(x, sketch.keep, sketch.placement, sketch.original, sketch.labels, resolved, work.white)
     image_format = (
         (sketch.original.format or "PNG") if resolved.image_format == "same" else resolved.image_format.upper()
     )
     data = images.encode(image, image_format)
     key = result_key(work.job_id, work.item_id, work.token, EXTENSIONS[image_format])
     studio.storage.write(key, data)
+    measures = _measures(sketch, x) | _of_the_file(sketch, data)
     made_by = {**studio.made_by, "prior_sha256": resolved.prior_sha256, "batch": batch}
-    result = Result(key, sha256(data), round(seconds, 3), _measures(sketch, x), made_by)
+    result = Result(key, sha256(data), round(seconds, 3), measures, made_by)
     with studio.sessions.write() as session:
         settled = items.settle(session, work, result)
     if not settled:
@@ -273,8 +291,24 @@ def _settle(
         studio.storage.delete(key)
 
 
+def _of_the_file(sketch: Sketch, data: bytes) -> dict[str, float]:
+    """Of the written file: how far the pixels that were to be the original's are from it, in its grey levels, and the
+    tell of its boxes."""
+    labels, resolved, boxes = sketch.labels, sketch.work.resolved, plan.corners(sketch.labels.boxes)
+    made = images.open_image(data, sketch.work.path)
+    new, old = images.colours(made), images.colours(sketch.original)
+    area = plan.protected(sketch.keep, sketch.placement, labels, resolved)
+    measures: dict[str, float] = {}
+    if area.any():
+        measures["largest_difference"] = int(np.abs(new[:, area] - old[:, area]).max())
+    tell = box_tell(new, old, boxes, gap=plan.FEATHER * max(made.size), white=sketch.work.white)
+    return measures | ({} if tell is None else {"box_tell": round(tell, 3)})
+
+
 def _measures(sketch: Sketch, x: np.ndarray[Any, np.dtype[np.float32]]) -> dict[str, float]:
     """Before blending, on the canvas: share hidden, and PSNR in dB of kept and of hidden pixels to the original."""
+    if sketch.is_copied:
+        return {"hidden_share": 0.0}
     inside = inside_area(sketch.placement)
     error = ((np.clip(x, -1, 1) - sketch.x) ** 2).mean(axis=0)
     return {

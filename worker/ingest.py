@@ -71,13 +71,11 @@ def _take(archive: SafeZip, sample: Sample, settings: Settings, storage: Folder)
     """Check and store one image; also the largest grey value of a 16-bit one, else 0."""
     data = archive.read(sample.member)
     image = images.open_image(data, sample.image, settings.max_image_pixels)
-    digest = sha256(data)
-    if not storage.exists(source_key(digest)):
-        storage.write(source_key(digest), data)
+    outlines = [None if box.outline is None else list(box.outline) for box in sample.boxes]
     new = datasets.NewImage(
         path=sample.image,
         split=sample.split,
-        sha256=digest,
+        sha256=_store(data, storage),
         format=image.format or "",
         mode=image.mode,
         width=image.width,
@@ -87,8 +85,28 @@ def _take(archive: SafeZip, sample: Sample, settings: Settings, storage: Folder)
         label_path=sample.label,
         label=sample.label_bytes,
         label_sha256=sha256(sample.label_bytes or b""),
+        outlines=outlines if any(outlines) else [],
+        mask_sha256=_take_mask(archive, sample.mask, settings, storage) if sample.mask else None,
     )
     return new, int(np.asarray(image).max()) if image.mode == "I;16" else 0
+
+
+def _take_mask(archive: SafeZip, member: str, settings: Settings, storage: Folder) -> str:
+    """Check and store a mask image; returns its hash."""
+    data = archive.read(member)
+    try:
+        images.open_image(data, member, settings.max_image_pixels)
+    except BadImage as error:
+        raise BadImage(error.detail, [Fault(member, error.detail.removeprefix(f"{member}: "))]) from error
+    return _store(data, storage)
+
+
+def _store(data: bytes, storage: Folder) -> str:
+    """Store bytes under their hash, once; returns it."""
+    digest = sha256(data)
+    if not storage.exists(source_key(digest)):
+        storage.write(source_key(digest), data)
+    return digest
 
 
 def _contents(found: Contents, taken: list[datasets.NewImage], white: int) -> datasets.Contents:

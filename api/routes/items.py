@@ -1,6 +1,5 @@
 """The items of a job: each a new image, made or to be made."""
 
-from io import BytesIO
 from typing import Annotated
 
 import numpy as np
@@ -13,12 +12,15 @@ from api import schemas
 from api.deps import Caller, SessionsDep, StorageDep
 from api.downloads import answers, download
 from api.pages import AskedDep, Page
+from api.pictures import png
 from api.problems import documented
 from api.routes import HexId, Number
 from shared import items, jobs
 from shared.errors import Conflict
+from shared.images import at_source_size
 from shared.models import Image, Item
-from shared.plan import keep_mask
+from shared.plan import Labels, keep_mask
+from shared.sources import uploaded_mask
 from shared.spec import ResolvedSpec
 from shared.states import ItemState
 
@@ -79,15 +81,14 @@ def get_item_image(
         **documented(404, 422),
     },
 )
-def get_item_mask(job_id: HexId, item_id: Number, caller: Caller, sessions: SessionsDep) -> Response:
+def get_item_mask(
+    job_id: HexId, item_id: Number, caller: Caller, sessions: SessionsDep, storage: StorageDep
+) -> Response:
     """The mask at the size of the source image. It can be asked for before the item is made."""
     with sessions.read() as session:
         item = items.get(session, caller, job_id, item_id)
         seed, source, resolved = item.seed, item.image, ResolvedSpec.model_validate(item.job.resolved)
-        boxes, size = source.boxes, (source.width, source.height)
-    keep, p = keep_mask(resolved, boxes, *size, seed)
-    picture = keep[p.top : p.top + p.height, p.left : p.left + p.width]
-    mask = Picture.fromarray(picture.astype(np.uint8) * 255).resize(size, Picture.Resampling.NEAREST)
-    png = BytesIO()
-    mask.save(png, "PNG")
-    return Response(png.getvalue(), media_type="image/png")
+        labels, size = Labels(source.boxes, source.outlines), (source.width, source.height)
+        name, mask_sha256 = source.path, source.mask_sha256
+    keep, placement = keep_mask(resolved, labels, *size, seed, uploaded_mask(storage, resolved, mask_sha256, name))
+    return png(Picture.fromarray(at_source_size(keep, placement).astype(np.uint8) * 255))

@@ -14,13 +14,15 @@ def is_image(path: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class Box:
     """A labelled rectangle; `class_index` counts in `Contents.names`, x and y are shares of the image's width and
-    height from its upper left corner: 0 <= x0 < x1 <= 1, 0 <= y0 < y1 <= 1."""
+    height from its upper left corner: 0 <= x0 < x1 <= 1, 0 <= y0 < y1 <= 1. `outline` is the polygon it bounds, as x,
+    y, x, y, ..., or None if the label is a rectangle itself."""
 
     class_index: int
     x0: float
     y0: float
     x1: float
     y1: float
+    outline: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Sample:
 
     `image` and `label` are paths in the data set, `/` between folders, without folders that hold the whole archive;
     `member` is the image's name in the archive. `label` is None, and `label_bytes` with it, if there is no label file.
+    `mask` is the name in the archive of the mask image that came with it, if one did.
     """
 
     split: str
@@ -37,6 +40,7 @@ class Sample:
     label: str | None
     label_bytes: bytes | None = field(repr=False)
     boxes: tuple[Box, ...]
+    mask: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from shared.formats import yolo_labels, yolo_layout, yolo_yaml
 from shared.formats.faults import Faults, some
 from shared.formats.samples import Contents, Sample
 from shared.formats.yolo_labels import LabelFile
-from shared.formats.yolo_layout import Arrangement, label_path
+from shared.formats.yolo_layout import Arrangement, label_path, mask_path
 from shared.formats.yolo_yaml import ORIGINALS_LIST, Description, data_yaml, originals_list, originals_yaml, role
 from shared.formats.zips import SafeZip
 
@@ -93,7 +93,7 @@ def _samples(
     files: dict[str, LabelFile] = {}
     samples = []
     for image, split in arrangement.splits.items():
-        label = label_path(image)
+        label, mask = label_path(image), mask_path(image)
         data = archive.read(label, archive.limits.text_bytes) if label in members else None
         if data is not None and label not in files:
             files[label] = yolo_labels.parse(data, label, description.keypoint_numbers, classes, faults)
@@ -105,6 +105,7 @@ def _samples(
                 label=None if data is None else label.removeprefix(arrangement.top),
                 label_bytes=data,
                 boxes=() if data is None else files[label].boxes,
+                mask=mask if mask in members else None,
             )
         )
     faults.refuse(BadLabels, "The labels cannot be used.")

@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.formats.faults import Faults
 from shared.formats.samples import Box
@@ -36,7 +36,8 @@ def parse(data: bytes, where: str, keypoint_numbers: int, classes: int | None, f
     """The boxes of one label file; each fault is added to `faults` under `where`:line.
 
     A line is a class index and then: 4 numbers, a box (centre, width, height); 5, a box and its confidence; 6 or more
-    and even, a polygon or a turned rectangle, whose bounding box is taken, so that the two need not be told apart. With
+    and even, a polygon or a turned rectangle: its corners are taken, and its bounding box, so that the two need not be
+    told apart. With
     `keypoint_numbers` (pose sets) it is always 4 + keypoint_numbers; key points are only checked to be numbers, the
     box is the one that is written. `classes` is the number of classes, None if unknown.
 
@@ -82,7 +83,8 @@ def _box(tokens: list[str], keypoint_numbers: int, classes: int | None) -> Box:
     if len(numbers) >= 6 and len(numbers) % 2 == 0:
         xs = [_share(f"x of point {i}", token) for i, token in enumerate(numbers[0::2], start=1)]
         ys = [_share(f"y of point {i}", token) for i, token in enumerate(numbers[1::2], start=1)]
-        return _clipped(index, (min(xs), min(ys), max(xs), max(ys)))
+        points = (min(max(share, 0.0), 1.0) for point in zip(xs, ys, strict=True) for share in point)
+        return replace(_clipped(index, (min(xs), min(ys), max(xs), max(ys))), outline=tuple(points))
     raise BadLine(f"has {len(tokens)} numbers; a box has 5 (6 with confidence), a polygon an odd number from 7 on")
 
 

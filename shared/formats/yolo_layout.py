@@ -32,20 +32,38 @@ class Arrangement:
 
 def label_path(image: str) -> str:
     """Where Ultralytics looks for an image's labels: the last folder `images` becomes `labels`, the extension .txt."""
+    return _beside(image, "labels", ".txt")
+
+
+def mask_path(image: str) -> str:
+    """Where an image's keep mask is looked for: as `label_path`, in `masks`, with the extension .png."""
+    return _beside(image, "masks", ".png")
+
+
+def masks(members: Iterable[str]) -> frozenset[str]:
+    """The members that are keep masks of others."""
+    members = frozenset(members)
+    images = (name for name in members if is_image(name) and "images" in name.split("/")[:-1])
+    return frozenset(map(mask_path, images)) & members
+
+
+def _beside(image: str, folder: str, extension: str) -> str:
     folders, _, name = image.rpartition("/")
     before, images, after = f"/{folders}/".rpartition("/images/")
     if not images:
         raise ValueError(f"{image}: lies in no folder called images")
-    return f"{before}/labels/{after}".lstrip("/") + name.rpartition(".")[0] + ".txt"
+    return f"{before}/{folder}/{after}".lstrip("/") + name.rpartition(".")[0] + extension
 
 
 def find(members: Sequence[str], description: Description, described_in: str) -> Arrangement:
-    """Find the images. `described_in` is the data.yaml that `description` was read from, "" if there is none.
+    """Find the images; a mask of another image is none. `described_in` is the data.yaml that `description` was read
+    from, "" if there is none.
 
     Raises BadArchive, saying what was found and what is expected, if there are no images or it is not clear which of
     several arrangements is meant.
     """
-    images = [name for name in members if is_image(name)]
+    keep_masks = masks(members)
+    images = [name for name in members if is_image(name) and name not in keep_masks]
     declared = _declared(images, description, posixpath.dirname(described_in))
     layout = _choose(images, declared)
     splits = {name: split for name in images if (split := _split(layout, name)) is not None}

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image as Picture
 from service import BOX, HEIGHT, MISSING, WIDTH, Service, png
 
-from shared.plan import keep_mask
+from shared.plan import Labels, keep_mask
 from shared.spec import ResolvedSpec
 from shared.storage import sha256
 
@@ -47,7 +47,7 @@ def test_the_mask_that_is_shown_is_the_one_the_worker_uses(service: Service) -> 
         assert answer.headers["content-type"] == "image/png"
         mask = np.asarray(Picture.open(BytesIO(answer.content)))
         assert mask.shape == (HEIGHT, WIDTH)
-        keep, p = keep_mask(ResolvedSpec.model_validate(job["resolved"]), [BOX], WIDTH, HEIGHT, item["seed"])
+        keep, p = keep_mask(ResolvedSpec.model_validate(job["resolved"]), Labels([BOX]), WIDTH, HEIGHT, item["seed"])
         picture = keep[p.top : p.top + p.height, p.left : p.left + p.width]
         # The canvas has half the source's size: each of its pixels is four of the source's.
         np.testing.assert_array_equal(mask, np.kron(picture, np.full((2, 2), 255)))

@@ -34,7 +34,7 @@ def test_a_job_is_written_down_with_its_items_and_handed_to_a_worker(service: Se
         ({"variants": 0}, "body.variants"),
         ({"variants": "two"}, "body.variants"),
         ({"sampler": {"preset": "quick"}}, "body.sampler.preset"),
-        ({"operator": {"mask": {"sigma": 0}}}, "body.operator.mask.sigma"),
+        ({"operator": {"mask": {"sigma": 0}}}, "body.operator.mask.gaussian_distance.sigma"),
         ({"splits": ["train", ""]}, "body.splits.1"),
         ({"varaints": 2}, "body.varaints"),
         ({"dataset_id": None}, "body.dataset_id"),

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -118,6 +119,17 @@ def test_items_can_be_listed_by_state_and_looked_at(client, service, finished):
     assert hashlib.sha256(image).hexdigest() == items[0]["sha256"]
     mask = Image.open(io.BytesIO(client.item_mask(finished["id"], items[0]["id"])))
     assert mask.size == Image.open(io.BytesIO(image)).size == (320, 400)
+
+
+def test_a_mask_can_be_looked_at_before_and_is_the_items_own(client, finished):
+    item = next(client.items(finished["id"]))
+    asked = {"seed": finished["spec"]["seed"], "variant": item["variant"], "size": "source"}
+    mask = finished["spec"]["operator"]["mask"]
+    shown = np.asarray(
+        Image.open(io.BytesIO(client.preview_mask(finished["dataset_id"], item["image_id"], mask, **asked)))
+    )
+    used = np.asarray(Image.open(io.BytesIO(client.item_mask(finished["id"], item["id"]))))
+    assert np.array_equal(shown.max(axis=2) == shown.min(axis=2), used == 255)
 
 
 def test_all_jobs_are_listed(client, finished):

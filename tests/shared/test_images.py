@@ -14,11 +14,14 @@ from shared.errors import BadImage, Invalid
 from shared.images import (
     FORMATS,
     MAX_PIXELS,
+    at_source_size,
     encode,
     from_canvas,
+    mask_on_canvas,
     open_image,
-    paste_boxes,
+    paste,
     place,
+    shown,
     to_canvas,
     window,
 )
@@ -176,56 +179,86 @@ def test_an_image_of_another_size_than_its_placement_is_refused() -> None:
         to_canvas(draw_image("L", 5, 5), place(17, 12, 8, 8))
 
 
-share = st.floats(0, 1)
-boxes = st.lists(st.tuples(share, share, share, share), max_size=3).map(
-    lambda rows: np.array([(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in rows]).reshape(-1, 4)
-)
+areas = arrays(np.bool_, (12, 17), elements=st.sampled_from([False, False, False, False, True]))
 
 
-def boxes_distance(shares: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Of each pixel to the nearest box as drawn (not rounded): below 0 where they overlap, pixel by pixel."""
-    distance = np.full((height, width), np.inf)
-    for x0, y0, x1, y1 in shares * [width, height, width, height]:
-        for row in range(height):
-            for column in range(width):
-                away = max(x0 - column - 1, column - x1, y0 - row - 1, row - y1)
-                distance[row, column] = min(distance[row, column], away)
-    return distance
+def distance_to(area: np.ndarray) -> np.ndarray:
+    """Of each pixel to the nearest of `area`, found by trying all; infinite if there is none."""
+    rows, columns = np.indices(area.shape)
+    away = [np.hypot(rows - row, columns - column) for row, column in np.argwhere(area)]
+    return np.min([*away, np.full(area.shape, np.inf)], axis=0)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @unhurried
-@given(shares=boxes, feather=st.sampled_from([0, 1, 3]))
-def test_a_pasted_box_is_the_original_to_the_bit_and_beyond_the_feather_nothing_changes(
-    mode: str, shares: np.ndarray, feather: int
+@given(area=areas, feather=st.sampled_from([0, 1, 2.5]))
+def test_a_pasted_area_is_the_original_to_the_bit_and_beyond_the_feather_nothing_changes(
+    mode: str, area: np.ndarray, feather: float
 ) -> None:
     original, result = draw_image(mode, seed=1), draw_image(mode, seed=2)
-    pasted = paste_boxes(result, original, shares, feather)
+    pasted = paste(result, original, area, feather)
     assert (pasted.mode, pasted.size) == (original.mode, original.size)
-    distance = boxes_distance(shares, 12, 17)
-    before, source, after = np.asarray(result), np.asarray(original), np.asarray(pasted)
-    assert (after[distance < -1e-5] == source[distance < -1e-5]).all()
-    assert (after[distance > feather + 1e-5] == before[distance > feather + 1e-5]).all()
-    assert (after >= np.minimum(before, source)).all()
-    assert (after <= np.maximum(before, source)).all()
+    before, source, after = (np.asarray(image).astype(float) for image in (result, original, pasted))
+    assert (after[area] == source[area]).all()
+    share = np.maximum(1 - distance_to(area) / (feather + 1), 0).reshape(12, 17, *[1] * (before.ndim - 2))
+    assert (after[(share == 0).reshape(12, 17)] == before[(share == 0).reshape(12, 17)]).all()
+    assert np.abs(after - (share * source + (1 - share) * before)).max() <= 0.5 + 1e-6
 
 
-def test_a_feather_fades_linearly_outside_the_box() -> None:
+def test_a_feather_fades_linearly_outside_the_area() -> None:
     original, result = Image.new("L", (11, 1), 101), Image.new("L", (11, 1), 0)
-    pasted = paste_boxes(result, original, np.array([[0, 0, 3 / 11, 1]]), 3)
+    pasted = paste(result, original, np.array([[True] * 3 + [False] * 8]), 3)
     assert np.asarray(pasted)[0].tolist() == [101, 101, 101, 76, 50, 25, 0, 0, 0, 0, 0]
 
 
-def test_a_box_to_the_far_corner_reaches_the_last_pixel() -> None:
-    original, result = Image.new("L", (7, 5), 9), Image.new("L", (7, 5), 0)
-    pasted = np.asarray(paste_boxes(result, original, np.array([[0.99, 0.99, 1, 1]]), 0))
-    assert pasted[4, 6] == 9
-    assert pasted.sum() == 9
+def test_a_picture_taller_than_a_strip_is_pasted_without_a_seam() -> None:
+    rng = np.random.default_rng(0)
+    original, result = (Image.fromarray(rng.integers(0, 256, (1100, 3), dtype=np.uint8)) for _ in range(2))
+    area = np.zeros((1100, 3), dtype=np.bool_)
+    area[[511, 515, 1023, 1030], 1] = True
+    share = np.maximum(1 - distance_to(area) / 7, 0)
+    expected = np.rint(share * np.asarray(original) + (1 - share) * np.asarray(result))
+    assert np.array_equal(np.asarray(paste(result, original, area, 6)), expected)
+
+
+@pytest.mark.parametrize("mode", ["1", *MODES])
+def test_a_mask_image_of_any_mode_keeps_where_it_is_bright(mode: str) -> None:
+    bright = np.array([[True, False, True], [False, False, True]])
+    values = bright * white_of(mode) if mode != "1" else bright
+    mask = Image.fromarray(values if mode == "1" else values.astype(np.uint16 if mode == "I;16" else np.uint8))
+    mask = mask if mode in ("1", "L", "I;16") else mask.convert(mode)
+    p = place(60, 40, 48, 16)
+    area = mask_on_canvas(mask, p)
+    assert not area[: p.top].any()
+    assert np.array_equal(area[p.top : p.top + p.height], np.kron(bright, np.ones((16, 16))).astype(bool))
+
+
+@unhurried
+@given(width=side, height=side, long_side=st.integers(1, 40))
+def test_an_area_at_the_sources_size_is_that_of_the_nearest_pixel_of_the_canvas(
+    width: int, height: int, long_side: int
+) -> None:
+    p = place(width, height, long_side, 16)
+    area = np.random.default_rng(0).random((p.canvas_height, p.canvas_width)) < 0.5
+    stretched = at_source_size(area, p)
+    allowed = []
+    for tie in (-1e-9, 1e-9):  # which of two equally near pixels it is, rounding decides
+        rows = p.top + ((np.arange(height) + 0.5) * p.height / height + tie).astype(int)
+        columns = p.left + ((np.arange(width) + 0.5) * p.width / width + tie).astype(int)
+        allowed.append((rows, columns))
+    assert np.any(
+        [stretched == area[np.ix_(rows, columns)] for rows, _ in allowed for _, columns in allowed], axis=0
+    ).all()
+
+
+def test_sixteen_bits_are_shown_from_black_to_white() -> None:
+    image = Image.fromarray(np.array([[0, 2048, 4095]], dtype=np.uint16))
+    assert np.asarray(shown(image, 4095))[0].tolist() == [[0] * 3, [127] * 3, [255] * 3]
 
 
 def test_pasting_between_images_that_differ_in_size_or_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot be pasted"):
-        paste_boxes(draw_image("L"), draw_image("RGB"), np.empty((0, 4)), 0)
+        paste(draw_image("L"), draw_image("RGB"), np.zeros((12, 17), dtype=np.bool_), 0)
 
 
 @pytest.mark.parametrize(("image_format", "mode"), WRITABLE)

@@ -1,117 +1,225 @@
-from collections.abc import Iterator
-from itertools import product
+"""The nine kinds of mask, and the laws that each keeps."""
+
 from math import hypot
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from mask_scenes import OPTIONS, boxes, draw, placements, scene, unhurried
+from pydantic import ValidationError
+from scipy.ndimage import find_objects, label
 from scipy.stats import norm
 
 from shared.errors import Invalid
 from shared.images import Placement, place
-from shared.masks import MASKS, gaussian_distance, inside_area, labelled_area, relative_distance, share_hidden
+from shared.masks import MASKS, GaussianDistance, Scene, inside_area, labelled_area, relative_distance, share_hidden
 
-GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden/masks.npz"
+BOX = [0.4, 0.45, 0.5, 0.55]
+WHOLE = [0.0, 0.0, 1.0, 1.0]
+AROUND = {"gaussian_distance", "outside_boxes", "random"}
+"""Kinds that keep every label."""
+WITHIN = {"random_inside_boxes", "erase_in_boxes", "boxes_regrown"}
+"""Kinds that hide nothing but labels."""
+ALL = AROUND | WITHIN | {"gaussian_distance_all", "box", "uploaded"}
+NEED_NO_LABEL = {"random", "box", "uploaded"}
 
-placements = st.builds(place, st.integers(1, 90), st.integers(1, 90), st.integers(4, 40), st.sampled_from([1, 8, 16]))
-share = st.floats(0, 1)
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
-boxes = st.lists(st.tuples(share, share, share, share), min_size=1, max_size=3).map(
-    lambda rows: np.array([(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in rows])
-)
-
-
-def canvas_boxes(shares: np.ndarray, p: Placement, margin: float) -> Iterator[tuple[float, float, float, float]]:
-    """Where boxes lie on the canvas, grown and clipped to the picture, not rounded."""
-    grow = margin * max(p.height, p.width)
-    for x0, y0, x1, y1 in shares:
-        yield (
-            p.left + max(x0 * p.width - grow, 0),
-            p.top + max(y0 * p.height - grow, 0),
-            p.left + min(x1 * p.width + grow, p.width),
-            p.top + min(y1 * p.height + grow, p.height),
-        )
+every = pytest.mark.parametrize("kind", sorted(ALL))
+around = pytest.mark.parametrize("kind", sorted(AROUND))
+within = pytest.mark.parametrize("kind", sorted(WITHIN))
+needing_labels = pytest.mark.parametrize("kind", sorted(ALL - NEED_NO_LABEL))
 
 
+def with_upload(of: Scene, seed: int = 0) -> Scene:
+    """The same, and a mask came with it that keeps half of the canvas."""
+    shape = of.placement.canvas_height, of.placement.canvas_width
+    return Scene(of.placement, of.boxes, of.outlines, np.random.default_rng([seed, 9]).random(shape) < 0.5)
+
+
+def test_every_kind_is_tested_and_can_be_asked_for() -> None:
+    assert set(MASKS) == ALL
+    assert {OPTIONS.validate_python({"kind": kind}).kind for kind in MASKS} == set(MASKS)
+
+
+@every
 @unhurried
-@given(placements, boxes, st.sampled_from([0.0, 0.04, 0.3]))
-def test_a_pixel_is_labelled_where_a_grown_box_overlaps_it(p: Placement, shares: np.ndarray, margin: float) -> None:
-    overlap = np.full((p.canvas_height, p.canvas_width), -np.inf)
-    for x0, y0, x1, y1 in canvas_boxes(shares, p, margin):
-        for row, column in product(range(p.canvas_height), range(p.canvas_width)):
-            shared = min(min(x1, column + 1) - max(x0, column), min(y1, row + 1) - max(y0, row))
-            overlap[row, column] = max(overlap[row, column], shared)
-    labelled = labelled_area(shares, p, margin)
-    assert labelled[overlap > 1e-5].all()
-    assert not labelled[overlap < -1e-5].any()
-
-
-@unhurried
-@given(placements)
-def test_a_box_of_the_whole_image_labels_every_pixel_of_the_picture_and_none_of_the_padding(p: Placement) -> None:
-    assert (labelled_area(np.array([[0, 0, 1, 1]]), p, 0.2) == inside_area(p)).all()
-
-
-@unhurried
-@given(placements)
-def test_the_picture_is_height_times_width_pixels(p: Placement) -> None:
-    inside = inside_area(p)
-    assert inside.shape == (p.canvas_height, p.canvas_width)
-    assert inside.sum() == p.height * p.width
-    assert inside[p.top, p.left]
-    assert inside[p.top + p.height - 1, p.left + p.width - 1]
-
-
-@pytest.mark.parametrize("margin", [0.0, 0.05])
-def test_a_box_at_the_border_reaches_the_last_row_and_column(margin: float) -> None:
-    p = place(100, 60, 50, 8)
-    labelled = labelled_area(np.array([[0.9, 0.9, 1, 1]]), p, margin)
-    assert labelled[p.top + p.height - 1, p.left + p.width - 1]
-    assert labelled[:, p.left + p.width - 1].sum() == (6 if margin else 3)
-
-
-def test_a_box_that_ends_on_a_pixel_border_is_not_rounded_past_it() -> None:
-    labelled = labelled_area(np.array([[0.29, 0.57, 0.58, 0.58]]), place(100, 100, 100, 1), 0)
-    assert np.argwhere(labelled).min(axis=0).tolist() == [57, 29]
-    assert np.argwhere(labelled).max(axis=0).tolist() == [57, 57]
-
-
-def test_a_margin_is_a_share_of_the_long_side_in_both_directions() -> None:
-    labelled = labelled_area(np.array([[0.5, 0.5, 0.6, 0.6]]), place(100, 50, 100, 1), 0.04)
-    assert np.argwhere(labelled).min(axis=0).tolist() == [25 + 25 - 4, 50 - 4]
-    assert np.argwhere(labelled).max(axis=0).tolist() == [25 + 30 + 4 - 1, 60 + 4 - 1]
-
-
-@pytest.mark.parametrize("corner", [0.0, 0.5, 1.0])
-def test_a_box_without_area_still_labels_a_pixel(corner: float) -> None:
-    assert labelled_area(np.array([[corner] * 4]), place(16, 16, 16, 8), 0).sum() == 1
-
-
-def test_no_boxes_label_nothing() -> None:
-    assert not labelled_area(np.empty((0, 4)), place(16, 16, 16, 8), 0.5).any()
-
-
-@unhurried
-@given(placements, boxes, st.integers(0, 2**32), st.floats(-1, 1), st.floats(0, 1))
-def test_every_mask_keeps_labels_and_padding(
-    p: Placement, shares: np.ndarray, seed: int, mu: float, sigma: float
+@given(p=placements, shares=boxes, seed=st.integers(0, 2**32))
+def test_padding_is_kept_and_the_mask_has_the_canvas_shape(
+    kind: str, p: Placement, shares: np.ndarray, seed: int
 ) -> None:
-    inside, labelled = inside_area(p), labelled_area(shares, p, 0)
-    keep = MASKS["gaussian_distance"](labelled, inside, np.random.default_rng(seed), mu=mu, sigma=sigma)
-    assert keep.dtype == np.bool_
-    assert keep[labelled].all()
-    assert keep[~inside].all()
-    assert 0 <= share_hidden(keep, inside) <= 1 - labelled.sum() / inside.sum() + 1e-9
+    keep = draw(with_upload(scene(p, shares)), kind, seed)
+    assert (keep.dtype, keep.shape) == (np.bool_, (p.canvas_height, p.canvas_width))
+    assert keep[~inside_area(p)].all()
+
+
+@around
+@unhurried
+@given(p=placements, shares=boxes, seed=st.integers(0, 2**32))
+def test_kinds_that_draw_around_labels_keep_every_label(kind: str, p: Placement, shares: np.ndarray, seed: int) -> None:
+    labelled = labelled_area(scene(p, shares), 0.1)
+    assert draw(scene(p, shares), kind, seed, margin=0.1)[labelled].all()
+
+
+@within
+@unhurried
+@given(p=placements, shares=boxes, seed=st.integers(0, 2**32))
+def test_kinds_that_draw_within_labels_keep_everything_else(
+    kind: str, p: Placement, shares: np.ndarray, seed: int
+) -> None:
+    assert draw(scene(p, shares), kind, seed)[~labelled_area(scene(p, shares), 0)].all()
+
+
+@every
+def test_the_same_seed_draws_the_same_mask(kind: str) -> None:
+    of = with_upload(scene(place(64, 48, 64, 16), [BOX]))
+    first, again, other = (draw(of, kind, seed) for seed in (3, 3, 4))
+    assert (first == again).all()
+    assert (first == other).all() == (kind in {"outside_boxes", "boxes_regrown", "uploaded"})
+
+
+@every
+def test_the_last_row_and_column_can_be_kept_and_can_be_hidden(kind: str) -> None:
+    """Over many draws, with a box in the lower right corner and with one elsewhere."""
+    p = place(48, 40, 48, 16)
+    for last in (np.s_[p.top + 39, p.left : p.left + 48], np.s_[p.top : p.top + 40, p.left + 47]):
+        seen = [
+            draw(with_upload(scene(p, [box]), seed), kind, seed)[last]
+            for box in ([0.7, 0.7, 1.0, 1.0], [0.1, 0.1, 0.3, 0.3])
+            for seed in range(100)
+        ]
+        assert np.any(seen)
+        assert not np.all(seen)
+
+
+@needing_labels
+def test_an_image_without_labels_is_refused_with_a_sentence_about_unlabelled(kind: str) -> None:
+    with pytest.raises(Invalid, match="unlabelled"):
+        draw(scene(place(16, 16, 16, 8)), kind)
+
+
+@pytest.mark.parametrize("kind", sorted(NEED_NO_LABEL))
+def test_other_kinds_are_drawn_without_labels(kind: str) -> None:
+    p = place(64, 48, 64, 16)
+    assert 0 < share_hidden(draw(with_upload(scene(p)), kind), inside_area(p)) < 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "hidden"), [("gaussian_distance", 0), ("outside_boxes", 0), ("random", 0), ("boxes_regrown", 1)]
+)
+def test_with_a_box_of_the_whole_image_all_is_kept_or_all_hidden(kind: str, hidden: float) -> None:
+    p = place(64, 48, 64, 16)
+    assert share_hidden(draw(scene(p, [WHOLE]), kind), inside_area(p)) == hidden
+
+
+@pytest.mark.parametrize("kind", ["gaussian_distance_all", "random_inside_boxes"])
+def test_with_a_box_of_the_whole_image_half_is_kept_by_chance(kind: str) -> None:
+    p = place(200, 200, 200, 8)
+    assert share_hidden(draw(scene(p, [WHOLE]), kind), inside_area(p)) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize(("kind", "share"), [("random", 0.1), ("random", 0.7)])
+def test_random_keeps_its_share_outside_the_labels(kind: str, share: float) -> None:
+    p = place(300, 200, 300, 16)
+    of = scene(p, [BOX])
+    outside = inside_area(p) & ~labelled_area(of, 0.04)
+    assert draw(of, kind, share=share)[outside].mean() == pytest.approx(share, abs=0.01)
+    bare = draw(of, kind, share=share, keep_labels=False)
+    assert bare[inside_area(p)].mean() == pytest.approx(share, abs=0.01)
+    assert not bare[labelled_area(of, 0)].all()
+
+
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_random_inside_boxes_hides_its_share_of_the_labels(share: float) -> None:
+    p = place(300, 200, 300, 16)
+    of = scene(p, [[0.2, 0.2, 0.7, 0.8]])
+    hidden = ~draw(of, "random_inside_boxes", share=share)
+    assert hidden[labelled_area(of, 0)].mean() == pytest.approx(share, abs=0.02)
+
+
+@unhurried
+@given(seed=st.integers(0, 2**32), low=st.floats(0.01, 1), high=st.floats(0.01, 1))
+@pytest.mark.parametrize("kind", ["box", "erase_in_boxes"])
+def test_a_rectangle_has_sides_within_its_bounds_and_lies_in_its_whole(
+    kind: str, seed: int, low: float, high: float
+) -> None:
+    smallest, largest = sorted((low, high))
+    p = place(60, 100, 100, 16)
+    hidden = ~draw(scene(p, [WHOLE]), kind, seed, smallest=smallest, largest=largest)
+    (found,) = find_objects(label(hidden)[0])
+    assert hidden[found].all()
+    height, width = (s.stop - s.start for s in found)
+    assert max(round(smallest * 100), 1) <= height <= round(largest * 100)
+    assert max(round(smallest * 60), 1) <= width <= round(largest * 60)
+
+
+@pytest.mark.parametrize("kind", ["box", "erase_in_boxes"])
+def test_a_rectangle_lies_as_often_at_either_end(kind: str) -> None:
+    p = place(20, 20, 20, 1)
+    of = scene(p, [WHOLE])
+    hidden = np.mean([~draw(of, kind, seed) for seed in range(600)], axis=0)
+    assert hidden[0].mean() == pytest.approx(hidden[-1].mean(), abs=0.05)
+    assert hidden[:, 0].mean() == pytest.approx(hidden[:, -1].mean(), abs=0.05)
+    assert hidden[0].mean() > 0.05
+
+
+def test_each_box_has_a_rectangle_of_its_own() -> None:
+    of = scene(place(100, 100, 100, 1), [[0.1, 0.1, 0.3, 0.4], [0.6, 0.5, 0.9, 0.9]])
+    _, count = label(~draw(of, "erase_in_boxes"))
+    assert count == 2
+
+
+def test_uploaded_is_the_mask_that_came_and_nothing_without_one() -> None:
+    p = place(64, 48, 64, 16)
+    of = with_upload(scene(p, [BOX]))
+    inside = inside_area(p)
+    assert of.uploaded is not None
+    assert (draw(of, "uploaded")[inside] == of.uploaded[inside]).all()
+    with pytest.raises(Invalid, match="uploaded"):
+        draw(scene(p, [BOX]), "uploaded")
+
+
+def test_keep_polygons_keeps_the_filled_area_and_hides_no_more_than_it() -> None:
+    p = place(100, 100, 100, 1)
+    of = scene(p, [[0.2, 0.2, 0.8, 0.8]], (np.array([(0.2, 0.2), (0.8, 0.2), (0.2, 0.8)]),))
+    filled = labelled_area(of, 0, "polygons")
+    assert (draw(of, "outside_boxes", keep="polygons", margin=0) == filled).all()
+    assert (draw(of, "boxes_regrown", keep="polygons") == ~filled).all()
+    assert not (~draw(of, "random_inside_boxes", keep="polygons") & ~filled).any()
+    for kind in ("gaussian_distance", "random"):
+        keep = draw(of, kind, keep="polygons", margin=0)
+        assert keep[filled].all()
+        assert not keep[labelled_area(of, 0)].all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "gaussian"},
+        {"kind": "random", "share": 0},
+        {"kind": "random", "share": 1},
+        {"kind": "random", "sigma": 1},
+        {"kind": "box", "smallest": 0.5, "largest": 0.4},
+        {"kind": "erase_in_boxes", "largest": 0.1},
+        {"kind": "outside_boxes", "margin": float("nan")},
+        {"share": 0.5},
+        "random",
+    ],
+)
+def test_what_cannot_be_is_refused_at_the_door(wrong: object) -> None:
+    with pytest.raises(ValidationError):
+        OPTIONS.validate_python(wrong)
+
+
+def test_without_a_kind_it_is_the_default_one() -> None:
+    assert OPTIONS.validate_python({"sigma": 0.5}) == GaussianDistance(sigma=0.5)
 
 
 def test_a_pixel_at_distance_d_is_kept_with_probability_phi() -> None:
     p = place(400, 300, 400, 64)
-    inside, labelled = inside_area(p), labelled_area(np.array([[0.4, 0.45, 0.5, 0.55]]), p, 0.04)
-    mu, sigma = 0.05, 0.32
-    keep = gaussian_distance(labelled, inside, np.random.default_rng(11), mu=mu, sigma=sigma)
+    of, mu, sigma = scene(p, [BOX]), 0.05, 0.32
+    inside, labelled = inside_area(p), labelled_area(of, 0.04)
+    keep = draw(of, "gaussian_distance", 11, mu=mu, sigma=sigma)
     d = relative_distance(labelled, inside)
     expected = norm.cdf((mu - d) / sigma)
     for nearest in np.arange(0, 1, 0.1):
@@ -120,11 +228,17 @@ def test_a_pixel_at_distance_d_is_kept_with_probability_phi() -> None:
         assert abs(keep[ring].sum() - expected[ring].sum()) < 4 * deviation
 
 
+def test_gaussian_distance_all_differs_only_inside_the_labels_of_which_it_keeps_half() -> None:
+    of = scene(place(400, 300, 400, 64), [[0.3, 0.3, 0.6, 0.6]])
+    labelled = labelled_area(of, 0.04)
+    kept, all_of_it = draw(of, "gaussian_distance"), draw(of, "gaussian_distance_all")
+    assert (kept[~labelled] == all_of_it[~labelled]).all()
+    assert all_of_it[labelled].mean() == pytest.approx(0.5, abs=0.02)
+
+
 def test_half_of_the_pixels_beside_a_box_and_a_sixth_at_one_sigma_are_kept() -> None:
-    labelled = np.zeros((1001, 400), dtype=np.bool_)
-    labelled[0] = True
-    inside = np.ones_like(labelled)
-    keep = gaussian_distance(labelled, inside, np.random.default_rng(5), mu=0, sigma=0.32)
+    of = scene(Placement(1001, 400, 0, 0, 1001, 400, 1001, 400), [[0, 0, 1, 1 / 1001]])
+    keep = draw(of, "gaussian_distance", 5, margin=0)
     assert keep[1:11].mean() == pytest.approx(0.5, abs=0.03)
     assert keep[316:326].mean() == pytest.approx(0.159, abs=0.03)
 
@@ -140,21 +254,11 @@ def test_distance_equals_the_nearest_labelled_pixel_found_by_trying_all(labelled
 
 def test_padding_takes_no_part_in_the_farthest_distance() -> None:
     wide, bare = place(64, 16, 64, 64), Placement(16, 64, 0, 0, 16, 64, 16, 64)
-    box = np.array([[0, 0, 0.1, 1]])
-    padded = relative_distance(labelled_area(box, wide, 0), inside_area(wide))
-    plain = relative_distance(labelled_area(box, bare, 0), inside_area(bare))
+    box = [[0, 0, 0.1, 1]]
+    padded = relative_distance(labelled_area(scene(wide, box), 0), inside_area(wide))
+    plain = relative_distance(labelled_area(scene(bare, box), 0), inside_area(bare))
     assert wide.canvas_height > bare.canvas_height
     assert (padded[inside_area(wide)].reshape(plain.shape) == plain).all()
-
-
-def test_the_same_seed_draws_the_same_mask_and_another_seed_another() -> None:
-    p = place(64, 48, 64, 16)
-    inside, labelled = inside_area(p), labelled_area(np.array([[0.2, 0.2, 0.4, 0.4]]), p, 0.04)
-    first, again, other = (
-        gaussian_distance(labelled, inside, np.random.default_rng(seed), mu=0, sigma=0.32) for seed in (3, 3, 4)
-    )
-    assert (first == again).all()
-    assert (first != other).any()
 
 
 def test_the_draw_does_not_depend_on_the_boxes() -> None:
@@ -162,23 +266,10 @@ def test_the_draw_does_not_depend_on_the_boxes() -> None:
     states = []
     for box in ([0, 0, 0.1, 0.1], [0, 0, 1, 1]):
         rng = np.random.default_rng(7)
-        gaussian_distance(labelled_area(np.array([box]), p, 0), inside_area(p), rng, mu=0, sigma=0.32)
+        options = OPTIONS.validate_python({"kind": "gaussian_distance"}).model_dump(exclude={"kind"})
+        MASKS["gaussian_distance"](scene(p, [box]), rng, **options)
         states.append(rng.bit_generator.state)
     assert states[0] == states[1]
-
-
-def test_a_fully_labelled_image_hides_nothing() -> None:
-    everything = np.ones((8, 8), dtype=np.bool_)
-    keep = gaussian_distance(everything, everything, np.random.default_rng(0), mu=-9, sigma=0.1)
-    assert share_hidden(keep, everything) == 0
-
-
-def test_an_image_without_labels_is_refused_with_a_sentence_about_unlabelled() -> None:
-    p = place(16, 16, 16, 8)
-    with pytest.raises(Invalid, match="unlabelled"):
-        gaussian_distance(
-            labelled_area(np.empty((0, 4)), p, 0), inside_area(p), np.random.default_rng(0), mu=0, sigma=1
-        )
 
 
 def test_share_hidden_counts_the_picture_only() -> None:
@@ -187,36 +278,3 @@ def test_share_hidden_counts_the_picture_only() -> None:
     keep = ~inside
     keep[0, :2] = True
     assert share_hidden(keep, inside) == 0.75
-
-
-class Recorded:
-    """Gives noise that was drawn before, as `numpy.random.Generator.normal` would."""
-
-    def __init__(self, noise: np.ndarray) -> None:
-        self.noise = noise
-
-    def normal(self, mu: float, sigma: float, shape: tuple[int, ...]) -> np.ndarray:
-        assert (mu, sigma, shape) == (0, 0.32, self.noise.shape)
-        return self.noise
-
-
-def reference_area(rows: np.ndarray, side: int, margin: int) -> np.ndarray:
-    """The authors' geometry: ends truncated, a margin in pixels, the last row and column never reached."""
-    labelled = np.zeros((side, side), dtype=np.bool_)
-    for x, y, width, height in rows[:, 1:] * side:
-        top, bottom = int(y - height / 2) - margin, int(y + height / 2) + margin
-        left, right = int(x - width / 2) - margin, int(x + width / 2) + margin
-        labelled[max(top, 0) : min(bottom, side - 1), max(left, 0) : min(right, side - 1)] = True
-    return labelled
-
-
-@pytest.mark.parametrize("scene", ["one_centre", "two_small", "border", "large", "full"])
-def test_with_the_authors_labelled_area_and_noise_the_mask_is_the_authors(scene: str) -> None:
-    if not GOLDEN.exists():
-        pytest.skip("the golden masks are not here")
-    golden = np.load(GOLDEN)
-    labelled = reference_area(golden[f"{scene}/boxes"], 96, 16)
-    assert (labelled == golden[f"{scene}/outside_boxes/mask"]).all()
-    rng = Recorded(golden[f"{scene}/gaussian_distance/noise"])
-    keep = gaussian_distance(labelled, np.ones_like(labelled), rng, mu=0, sigma=0.32)
-    assert (keep == golden[f"{scene}/gaussian_distance/mask"]).all()

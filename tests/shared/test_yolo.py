@@ -187,6 +187,48 @@ def test_boxes_polygons_and_confidences_are_read_as_boxes_inside_the_image(line:
     assert corners(found) == approximately(box)
 
 
+@pytest.mark.parametrize(
+    ("line", "outline"),
+    [
+        ("0 0.5 0.5 0.2 0.2", None),
+        ("0 0.5 0.5 0.2 0.2 0.93", None),
+        ("0 0.4 0.4 0.6 0.5 0.5 0.6", (0.4, 0.4, 0.6, 0.5, 0.5, 0.6)),
+        ("0 0.5 0.4 0.6 0.5 0.5 0.6 0.4 0.5", (0.5, 0.4, 0.6, 0.5, 0.5, 0.6, 0.4, 0.5)),
+        ("1 -0.001 0.1 0.5 0.2 0.3 1.001", (0, 0.1, 0.5, 0.2, 0.3, 1)),
+    ],
+)
+def test_the_corners_of_polygons_are_read_and_drawn_into_the_image(
+    line: str, outline: tuple[float, ...] | None
+) -> None:
+    assert labelled(line.encode()).samples[0].boxes[0].outline == outline
+
+
+def test_a_pose_has_a_box_and_no_outline() -> None:
+    found = labelled(b"0 0.5 0.5 0.2 0.2 0.4 0.4 0.6 0.6\n", b"names: [ape]\nkpt_shape: [2, 2]\n")
+    assert found.samples[0].boxes[0].outline is None
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/train/a.jpg", "masks/train/a.png"),
+        ("train/images/a.png", "train/masks/a.png"),
+        ("set/images/val/deep/a.tif", "set/masks/val/deep/a.png"),
+        ("images/a.jpg", "masks/a.png"),
+    ],
+)
+def test_a_mask_beside_its_image_is_its_mask_and_no_image(image: str, mask: str) -> None:
+    contents = read({image: b"image", mask: b"mask"})
+    assert [(sample.member, sample.mask) for sample in contents.samples] == [(image, mask)]
+    assert not any("left out" in warning for warning in contents.warnings)
+
+
+def test_a_mask_without_its_image_is_left_out_and_said() -> None:
+    contents = read({"images/train/a.jpg": b"image", "masks/train/b.png": b"mask"})
+    assert [sample.mask for sample in contents.samples] == [None]
+    assert any("masks/train/b.png" in warning for warning in contents.warnings)
+
+
 def test_a_byte_order_mark_windows_line_ends_and_blank_lines_are_read_right_and_kept() -> None:
     label = b"\xef\xbb\xbf0 0.5 0.5 0.2 0.2\r\n\r\n1\t0.5 0.5 1 1  \r\n"
     sample = labelled(label).samples[0]

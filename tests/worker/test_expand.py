@@ -173,12 +173,7 @@ def test_the_preset_reference_samples_each_item_alone_and_is_named_when_it_break
         sizes.append(len(z))
         return real.eps(z, t) if len(sizes) <= 4 else z * float("nan")
 
-    with studio.sessions.write() as session:
-        batch = jobs.claim(session, "test", 3, 30)
-    assert len(batch) == 3
-    from worker.expand import _make
-
-    _make(with_prior(studio, eps=eps), batch, lambda _done, _steps: None)
+    assert expand_next(dataclasses.replace(with_prior(studio, eps=eps), batches=Batches(3)), wake=lambda: None) == 3
     assert sizes == [1, 1, 1, 1, 1]
     *done, broken = items(studio)
     assert [item.state for item in done] == [ItemState.DONE] * 2
@@ -280,7 +275,11 @@ def test_the_worker_hides_what_the_plan_says(studio: Studio, make_job: MakeJob) 
     run(studio)
     (item,) = items(studio)
     keep, placement = plan.keep_mask(
-        ResolvedSpec.model_validate(job.resolved), item.image.boxes, item.image.width, item.image.height, item.seed
+        ResolvedSpec.model_validate(job.resolved),
+        plan.Labels(item.image.boxes),
+        item.image.width,
+        item.image.height,
+        item.seed,
     )
     assert item.measures is not None
     assert item.measures["psnr_kept"] > item.measures["psnr_hidden"] + 2

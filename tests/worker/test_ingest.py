@@ -98,3 +98,31 @@ def test_with_nothing_to_do_nothing_is_done(ingest: Ingest, settings: object, lo
     from worker.ingest import check_next
 
     assert not check_next(settings, local, storage)  # type: ignore[arg-type]
+
+
+def test_polygons_are_kept_beside_their_boxes(ingest: Ingest, repack: Repack, local: Sessions) -> None:
+    label = b"0 0.2 0.2 0.8 0.2 0.2 0.8\n0 0.5 0.5 0.2 0.2\n"
+    assert ingest(repack({"labels/train/phantom_0001.txt": label})).state == "ready"
+    with local.read() as session:
+        outlines = {image.path: image.outlines for image in session.scalars(select(Image))}
+    assert outlines.pop("images/train/phantom_0001.jpg") == [[0.2, 0.2, 0.8, 0.2, 0.2, 0.8], None]
+    assert list(outlines.values()) == [[]] * 3
+
+
+def test_a_mask_image_is_stored_with_its_image_and_is_none_itself(
+    ingest: Ingest, repack: Repack, local: Sessions, storage: Folder
+) -> None:
+    mask = png(np.eye(20, dtype=np.uint8) * 255)
+    dataset = ingest(repack({"masks/train/phantom_0001.png": mask}))
+    assert (dataset.state, dataset.counts["images"]) == ("ready", {"train": 3, "valid": 1})
+    with local.read() as session:
+        found = {image.path: image.mask_sha256 for image in session.scalars(select(Image))}
+    assert found.pop("images/train/phantom_0001.jpg") == sha256(mask)
+    assert list(found.values()) == [None] * 3
+    assert storage.read(source_key(sha256(mask))) == mask
+
+
+def test_a_damaged_mask_image_is_a_fault_of_its_own(ingest: Ingest, repack: Repack) -> None:
+    dataset = ingest(repack({"masks/train/phantom_0001.png": b"no picture"}))
+    assert dataset.state == "rejected"
+    assert problems(dataset).startswith("masks/train/phantom_0001.png: not a readable")

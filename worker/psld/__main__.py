@@ -15,7 +15,7 @@ from PIL import Image
 
 from shared import images
 from shared.errors import RegrowError
-from shared.plan import blend, keep_mask
+from shared.plan import Labels, blend, keep_mask
 from shared.spec import MAX_SEED, PRESETS, ExpansionSpec, ResolvedSpec, Sampler, resolve
 from worker import recipe
 from worker.priors.diffusers import BUILTIN, BadPrior, load
@@ -55,10 +55,11 @@ def regrow(
     ``boxes`` are rows of class index, x0, y0, x1, y1, the last four as shares of the image.
     """
     white = images.window(int(np.asarray(original).max())) if original.mode == "I;16" else 255
-    keep, placement = keep_mask(resolved, boxes, original.width, original.height, seed)
+    labels = Labels(boxes)
+    keep, placement = keep_mask(resolved, labels, original.width, original.height, seed)
     picture = images.to_canvas(original, placement, white)
     (x,) = recipe.regrow(prior, resolved, picture[None], keep[None], [seed], _show)
-    return blend(x, placement, original, boxes, resolved, white)
+    return blend(x, keep, placement, original, labels, resolved, white)
 
 
 def _parser() -> argparse.ArgumentParser:

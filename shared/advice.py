@@ -1,0 +1,108 @@
+"""What can be said of a job before anything runs: why it cannot work, and what its owner should know."""
+
+from collections.abc import Sequence
+
+from shared.errors import Invalid
+from shared.images import can_hold
+from shared.models import Image
+from shared.plan import USELESS, corners
+from shared.spec import PRESETS, ExpansionSpec, ResolvedSpec
+
+
+def chosen(spec: ExpansionSpec, found: Sequence[Image]) -> list[Image]:
+    """Those of the images that the spec expands."""
+    wanted = [image for image in found if image.boxes or spec.unlabelled != "skip"]
+    return wanted[: spec.max_images]
+
+
+def refuse(resolved: ResolvedSpec, images: Sequence[Image]) -> None:
+    """Raises Invalid if a job on `images` is certain to fail: the file format cannot hold them, a mask is missing, or
+    it is useless for all of them."""
+    wanted = resolved.image_format
+    unfit = [image for image in images if wanted != "same" and not can_hold(wanted.upper(), image.mode)]
+    if unfit:
+        raise Invalid(
+            f"output.image_format: {wanted} cannot hold {len(unfit)} of the images, such as {unfit[0].path} of mode "
+            f"{unfit[0].mode}. Choose png or same."
+        )
+    if resolved.mask.kind == "uploaded":
+        without = [image for image in images if image.mask_sha256 is None and not _copied(resolved, image)]
+        if without:
+            raise Invalid(
+                f"operator.mask: `uploaded` needs a mask image for each image, and {len(without)} of {len(images)} "
+                f"have none, the first being {without[0].path}. It belongs in a folder `masks` laid out as `labels` "
+                "is, as a PNG of the same name."
+            )
+    useless = _certainly_useless(resolved, images)
+    if len(useless) == len(images):
+        kind = _useless_kind(resolved)
+        raise Invalid(f"operator.mask: the labels cover each image whole. {USELESS[kind]}")
+
+
+def warnings(spec: ExpansionSpec, resolved: ResolvedSpec, found: Sequence[Image], images: Sequence[Image]) -> list[str]:
+    """Sentences about a job on `images`, chosen from those that were `found` in its splits."""
+    mask = resolved.mask
+    said = []
+    unlabelled = sum(not image.boxes for image in found)
+    if unlabelled and spec.unlabelled == "skip":
+        said.append(f"{unlabelled} images without a label are not expanded.")
+    if mask.changes_labels:
+        said.append(
+            f"The mask `{mask.kind}` hides what is labelled, and labels are copied all the same: they may be wrong. "
+            "Look at the new images before you train on them."
+        )
+    if useless := _certainly_useless(resolved, images):
+        said.append(
+            f"{len(useless)} images will fail, such as {useless[0].path}: a label covers the image whole. "
+            + USELESS[_useless_kind(resolved)]
+        )
+    wanted = spec.output.image_format
+    lossy = sum((image.format if wanted == "same" else wanted.upper()) == "JPEG" for image in images)
+    if lossy and resolved.blend != "none":
+        said.append(
+            f"{lossy} images are written as JPEG, which changes the pixels copied from the originals a little: see "
+            "`largest_difference` of the items. `output.image_format: png` keeps them exactly."
+        )
+    return said + _of_the_sampler(resolved, images)
+
+
+def _of_the_sampler(resolved: ResolvedSpec, images: Sequence[Image]) -> list[str]:
+    said = []
+    shrunk = [image for image in images if max(image.width, image.height) > 1.5 * resolved.long_side]
+    if shrunk:
+        said.append(
+            f"{len(shrunk)} images are more than 1.5 times larger than the {resolved.long_side}-px canvas: what is "
+            "regrown will be softer than the labelled boxes, which a detector can learn as a hint. "
+            "A larger canvas.long_side makes it sharper, and slower."
+        )
+    if resolved.steps < PRESETS["balanced"].steps:
+        said.append(
+            f"{resolved.steps} steps are fewer than the presets have: many images will not converge, and come out grey "
+            "and blurred. Look at `psnr_kept` of the first items."
+        )
+    return said
+
+
+def _copied(resolved: ResolvedSpec, image: Image) -> bool:
+    return resolved.unlabelled == "keep" and not image.boxes
+
+
+def _useless_kind(resolved: ResolvedSpec) -> str:
+    return "nothing_kept" if resolved.mask.changes_labels else "nothing_hidden"
+
+
+def _certainly_useless(resolved: ResolvedSpec, images: Sequence[Image]) -> list[Image]:
+    """Those of which one label covers the whole, where the mask keeps or hides labels whole."""
+    mask = resolved.mask
+    if mask.kind not in ("gaussian_distance", "outside_boxes", "boxes_regrown") or mask.keep == "polygons":
+        return []
+    if mask.kind != "boxes_regrown" and mask.geometry == "reference":
+        return []  # Its boxes never reach the last row.
+    return [image for image in images if _covered(image, mask.margin)]
+
+
+def _covered(image: Image, margin: float) -> bool:
+    sides = image.width, image.height
+    grow = [margin * max(sides) / side for side in sides]
+    start, end = corners(image.boxes)[:, :2] - grow, corners(image.boxes)[:, 2:] + grow
+    return bool(((start <= 0) & (end >= 1)).all(axis=1).any())

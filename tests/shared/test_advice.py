@@ -1,0 +1,122 @@
+"""What is said of a job's masks before anything runs."""
+
+from typing import Any
+
+import pytest
+
+from shared import advice
+from shared.errors import Invalid
+from shared.models import Image
+from shared.spec import ExpansionSpec, ResolvedSpec, resolve, work_key
+
+WHOLE, PART = [0, 0.0, 0.0, 1.0, 1.0], [0, 0.1, 0.1, 0.3, 0.3]
+
+
+def image(name: str = "a", boxes: Any = (PART,), image_format: str = "PNG", mask: str | None = None) -> Image:
+    return Image(path=name, boxes=list(boxes), format=image_format, width=100, height=50, mask_sha256=mask)
+
+
+def asked(mask: dict[str, Any] | None = None, **more: Any) -> tuple[ExpansionSpec, ResolvedSpec]:
+    operator = {"operator": {"kind": "inpaint", "mask": mask}} if mask else {}
+    spec = ExpansionSpec.model_validate({"dataset_id": "d", **operator, **more})
+    return spec, resolve(spec, prior_sha256="", native_size=128, multiple=16)
+
+
+def said(images: list[Image], mask: dict[str, Any] | None = None, **more: Any) -> str:
+    spec, resolved = asked(mask, **more)
+    return "\n".join(advice.warnings(spec, resolved, images, advice.chosen(spec, images)))
+
+
+def test_unlabelled_images_are_chosen_unless_they_are_skipped() -> None:
+    images = [image("a"), image("b", []), image("c")]
+    for how, names in (("skip", "ac"), ("uniform", "abc"), ("keep", "abc")):
+        spec, _ = asked(unlabelled=how)
+        assert [each.path for each in advice.chosen(spec, images)] == list(names)
+    spec, _ = asked(max_images=1)
+    assert [each.path for each in advice.chosen(spec, images)] == ["a"]
+
+
+def test_skipped_images_are_counted() -> None:
+    assert "1 images without a label are not expanded" in said([image("a"), image("b", [])])
+    assert not said([image("a"), image("b", [])], unlabelled="uniform")
+
+
+def test_a_common_job_has_nothing_said_of_its_masks() -> None:
+    assert not said([image()])
+
+
+@pytest.mark.parametrize("kind", ["random_inside_boxes", "erase_in_boxes", "boxes_regrown"])
+def test_kinds_that_change_what_is_labelled_are_warned_of(kind: str) -> None:
+    assert f"`{kind}` hides what is labelled" in said([image()], {"kind": kind})
+
+
+@pytest.mark.parametrize(
+    ("formats", "wanted", "count"),
+    [(["JPEG", "PNG", "JPEG"], "same", 2), (["PNG"], "same", 0), (["PNG", "PNG"], "jpeg", 2), (["JPEG"], "png", 0)],
+)
+def test_png_is_offered_for_what_is_written_as_jpeg(formats: list[str], wanted: str, count: int) -> None:
+    images = [image(image_format=each) for each in formats]
+    for how in ("boxes", "known"):
+        warnings = said(images, output={"image_format": wanted}, blend=how)
+        assert (f"{count} images are written as JPEG" in warnings) == (count > 0)
+        assert ("image_format: png" in warnings) == (count > 0)
+    assert not said(images, output={"image_format": wanted}, blend="none")
+
+
+@pytest.mark.parametrize(
+    ("mask", "what"),
+    [
+        ({"kind": "gaussian_distance"}, "keeps every pixel"),
+        ({"kind": "outside_boxes", "margin": 0}, "keeps every pixel"),
+        ({"kind": "boxes_regrown"}, "hides every pixel"),
+    ],
+)
+def test_labels_that_cover_images_whole_are_said_and_if_it_is_all_of_them_refused(
+    mask: dict[str, Any], what: str
+) -> None:
+    _, resolved = asked(mask)
+    with pytest.raises(Invalid, match=what):
+        advice.refuse(resolved, [image("a", [PART, WHOLE]), image("b", [WHOLE])])
+    advice.refuse(resolved, [image("a"), image("b", [WHOLE])])
+    assert "1 images will fail, such as b" in said([image("a"), image("b", [WHOLE])], mask)
+    assert what in said([image("a"), image("b", [WHOLE])], mask)
+
+
+def test_a_margin_can_make_a_label_cover_the_image() -> None:
+    nearly = [image(boxes=[[0, 0.05, 0.1, 0.95, 0.9]])]
+    advice.refuse(asked({"kind": "outside_boxes", "margin": 0.049})[1], nearly)
+    with pytest.raises(Invalid, match="keeps every pixel"):
+        advice.refuse(asked({"kind": "outside_boxes", "margin": 0.051})[1], nearly)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"kind": "gaussian_distance_all"},
+        {"kind": "random"},
+        {"kind": "box"},
+        {"kind": "outside_boxes", "geometry": "reference"},
+        {"kind": "outside_boxes", "keep": "polygons"},
+    ],
+)
+def test_what_is_not_certain_is_not_refused(mask: dict[str, Any]) -> None:
+    advice.refuse(asked(mask)[1], [image(boxes=[WHOLE])])
+
+
+def test_uploaded_masks_must_be_there_but_for_images_that_are_copied() -> None:
+    images = [image("a", mask="m"), image("b"), image("c", [])]
+    with pytest.raises(Invalid, match=r"2 of 3 have none, the first being b"):
+        advice.refuse(asked({"kind": "uploaded"}, unlabelled="uniform")[1], images)
+    with pytest.raises(Invalid, match=r"1 of 3 have none, the first being b"):
+        advice.refuse(asked({"kind": "uploaded"}, unlabelled="keep")[1], images)
+    advice.refuse(asked({"kind": "uploaded"})[1], images[:1])
+    advice.refuse(asked({"kind": "random"})[1], images)
+
+
+def test_an_uploaded_mask_counts_in_the_work_key_only_where_it_is_used() -> None:
+    def key(mask: str, kind: str) -> str:
+        source = {"source_sha256": "s", "label_sha256": "l", "variant": 1, "seed": 1}
+        return work_key(asked({"kind": kind})[1], **source, mask_sha256=mask)
+
+    assert key("m", "uploaded") != key("n", "uploaded")
+    assert key("m", "random") == key("n", "random")
