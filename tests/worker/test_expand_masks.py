@@ -133,6 +133,9 @@ def test_a_job_of_copies_alone_loads_no_prior(studio: Studio, make_job: MakeJob,
         def get(self, *_: object) -> Any:
             raise AssertionError("a prior was asked for")
 
+        def loaded(self, _device: str) -> set[Path]:
+            return set()
+
     archive = repack({f"labels/train/phantom_000{n}.txt": b"" for n in range(3)})
     make_job(archive, variants=2, unlabelled="keep")
     items = run(dataclasses.replace(studio, priors=NoPriors()))  # type: ignore[arg-type]
