@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from shared.errors import Conflict
 from shared.images import Placement, from_canvas, paste_boxes, place
 from shared.masks import MASKS, Area, inside_area, labelled_area
-from shared.spec import ResolvedSpec
+from shared.spec import Inpaint, ResolvedSpec
 
 Boxes = Sequence[Sequence[float]]
 
@@ -25,7 +26,10 @@ def keep_mask(resolved: ResolvedSpec, boxes: Boxes, width: int, height: int, see
     """The keep mask (True = kept) of an item whose source is `width` x `height`, and where the picture lies in it.
 
     It depends on nothing but its arguments; the sampler's noise comes from another stream of the same seed.
+    Raises Conflict where the operator is none with a mask.
     """
+    if not isinstance(resolved.operator, Inpaint):
+        raise Conflict(f"The operator {resolved.operator.kind} hides no pixels, so there is no mask.")
     placement = place(width, height, resolved.long_side, resolved.multiple)
     mask = resolved.operator.mask
     labelled = labelled_area(corners(boxes), placement, mask.margin)

@@ -22,12 +22,12 @@ from shared.jobs import Result, Work
 from shared.masks import Area, inside_area, share_hidden
 from shared.plan import blend, keep_mask
 from shared.settings import Settings
-from shared.spec import ENGINE_VERSION
+from shared.spec import ENGINE_VERSION, Inpaint
 from shared.storage import Folder, result_key, sha256, source_key
 from worker.priors.cache import PriorCache
 from worker.psld.prior import LatentPrior
 from worker.psld.sampler import NumericalFault
-from worker.recipe import regrow
+from worker.recipe import measured, regrow
 from worker.renewal import Pace, Renewal
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,8 @@ class Sketch:
     work: Work
     original: Image.Image
     placement: images.Placement
-    keep: Area
+    keep: Area | None
+    """None where the operator hides no pixels."""
     x: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
@@ -179,6 +180,9 @@ def _sketch(studio: Studio, work: Work) -> Sketch:
             f"this worker has engine {ENGINE_VERSION} and {(prior_sha256 or 'no such prior')[:13]}. Make it again.",
         )
     original = images.open_image(studio.storage.read(source_key(work.source_sha256)), work.path)
+    if not isinstance(resolved.operator, Inpaint):
+        placement = images.place(original.width, original.height, resolved.long_side, resolved.multiple)
+        return Sketch(work, original, placement, None, images.to_canvas(original, placement, work.white))
     keep, placement = keep_mask(resolved, work.boxes, original.width, original.height, work.seed)
     if keep.all():
         raise Refused("nothing_hidden", "The mask keeps every pixel, so there is nothing to regrow. Raise sigma.")
@@ -212,11 +216,12 @@ def _paint(studio: Studio, prior: LatentPrior, sketches: Sequence[Sketch], on_st
 
 
 def _sample(prior: LatentPrior, sketches: Sequence[Sketch], on_step: OnStep) -> np.ndarray[Any, Any]:
+    masks = [sketch.keep for sketch in sketches if sketch.keep is not None]
     return regrow(
         prior,
         sketches[0].work.resolved,
         np.stack([sketch.x for sketch in sketches]),
-        np.stack([sketch.keep for sketch in sketches]),
+        np.stack(masks) if masks else None,
         [sketch.work.seed for sketch in sketches],
         on_step,
     )
@@ -242,9 +247,16 @@ def _settle(
 
 
 def _measures(sketch: Sketch, x: np.ndarray[Any, np.dtype[np.float32]]) -> dict[str, float]:
-    """Before blending, on the canvas: share hidden, and PSNR in dB of kept and of hidden pixels to the original."""
+    """Before blending, on the canvas: share hidden, and PSNR in dB of kept and of hidden pixels to the original.
+
+    Where no pixels are hidden: PSNR of the picture, and of what the operator tells of it.
+    """
     inside = inside_area(sketch.placement)
-    error = ((np.clip(x, -1, 1) - sketch.x) ** 2).mean(axis=0)
+    x = np.clip(x, -1, 1)
+    error = ((x - sketch.x) ** 2).mean(axis=0)
+    if sketch.keep is None:
+        seen, known = (measured(sketch.work.resolved, picture) for picture in (x, sketch.x))
+        return {"psnr": _psnr(error[inside]), "psnr_measured": _psnr((seen - known) ** 2)}
     return {
         "hidden_share": round(share_hidden(sketch.keep, inside), 4),
         "psnr_kept": _psnr(error[sketch.keep & inside]),
