@@ -46,11 +46,18 @@ def _row(regrow: Client, job: answers.Job, item: answers.Item, image: answers.Im
         original = ImageOps.exif_transpose(original)
     return Row(
         original=original,
-        mask=_picture(regrow.item_mask(job["id"], item["id"])),
+        mask=_mask(regrow, job, item, original.size),
         regrown=_picture(regrow.item_image(job["id"], item["id"])),
         boxes=[(box["x0"], box["y0"], box["x1"], box["y1"]) for box in image["boxes"]],
         title=f"{item['path']}, variant {item['variant']}, seed {item['seed']}",
     )
+
+
+def _mask(regrow: Client, job: answers.Job, item: answers.Item, size: tuple[int, int]) -> Image.Image:
+    """White all over where the job's operator hides no pixels."""
+    if job["spec"]["operator"]["kind"] != "inpaint":
+        return Image.new("L", size, 255)
+    return _picture(regrow.item_mask(job["id"], item["id"]))
 
 
 def _picture(data: bytes) -> Image.Image:

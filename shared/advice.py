@@ -25,7 +25,7 @@ def refuse(resolved: ResolvedSpec, images: Sequence[Image]) -> None:
             f"output.image_format: {wanted} cannot hold {len(unfit)} of the images, such as {unfit[0].path} of mode "
             f"{unfit[0].mode}. Choose png or same."
         )
-    if resolved.mask.kind == "uploaded":
+    if resolved.mask is not None and resolved.mask.kind == "uploaded":
         without = [image for image in images if image.mask_sha256 is None and not _copied(resolved, image)]
         if without:
             raise Invalid(
@@ -46,7 +46,7 @@ def warnings(spec: ExpansionSpec, resolved: ResolvedSpec, found: Sequence[Image]
     unlabelled = sum(not image.boxes for image in found)
     if unlabelled and spec.unlabelled == "skip":
         said.append(f"{unlabelled} images without a label are not expanded.")
-    if mask.changes_labels:
+    if mask is not None and mask.changes_labels:
         said.append(
             f"The mask `{mask.kind}` hides what is labelled, and labels are copied all the same: they may be wrong. "
             "Look at the new images before you train on them."
@@ -88,13 +88,17 @@ def _copied(resolved: ResolvedSpec, image: Image) -> bool:
 
 
 def _useless_kind(resolved: ResolvedSpec) -> str:
-    return "nothing_kept" if resolved.mask.changes_labels else "nothing_hidden"
+    return "nothing_kept" if resolved.mask is not None and resolved.mask.changes_labels else "nothing_hidden"
 
 
 def _certainly_useless(resolved: ResolvedSpec, images: Sequence[Image]) -> list[Image]:
     """Those of which one label covers the whole, where the mask keeps or hides labels whole."""
     mask = resolved.mask
-    if mask.kind not in ("gaussian_distance", "outside_boxes", "boxes_regrown") or mask.keep == "polygons":
+    if (
+        mask is None
+        or mask.kind not in ("gaussian_distance", "outside_boxes", "boxes_regrown")
+        or mask.keep == "polygons"
+    ):
         return []
     if mask.kind != "boxes_regrown" and mask.geometry == "reference":
         return []  # Its boxes never reach the last row.

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from shared.errors import Conflict
 from shared.images import Placement, at_source_size, from_canvas, mask_on_canvas, paste, place
 from shared.masks import MASKS, Area, Scene, inside_area, labelled_area, share_hidden
 from shared.spec import ResolvedSpec
@@ -56,12 +57,15 @@ def keep_mask(
     """The keep mask (True = kept) of an item whose source is `width` x `height`, and where the picture lies in it.
 
     `uploaded` is the mask image that came with the source. It depends on nothing but its arguments; the sampler's noise
-    comes from another stream of the same seed. Raises Invalid if this kind of mask cannot be drawn for this image.
+    comes from another stream of the same seed. Raises Conflict where the operator is none with a mask, and Invalid if
+    this kind of mask cannot be drawn for this image.
     """
+    mask = resolved.mask
+    if mask is None:
+        raise Conflict(f"The operator {resolved.operator.kind} hides no pixels, so there is no mask.")
     placement = place(width, height, resolved.long_side, resolved.multiple)
     if is_copied(resolved, labels):
         return np.ones((placement.canvas_height, placement.canvas_width), dtype=np.bool_), placement
-    mask = resolved.mask
     scene = labels.scene(placement, None if uploaded is None else mask_on_canvas(uploaded, placement))
     kind, options = mask.kind, mask.model_dump(exclude={"kind"})
     if resolved.unlabelled == "uniform" and mask.needs_labels and not labels.boxes:
@@ -75,17 +79,20 @@ def useless(keep: Area, placement: Placement) -> str | None:
     return {0.0: "nothing_hidden", 1.0: "nothing_kept"}.get(hidden)
 
 
-def protected(keep: Area, placement: Placement, labels: Labels, resolved: ResolvedSpec) -> Area:
-    """(source_height, source_width): True where the result has the original's own pixels."""
+def protected(keep: Area | None, placement: Placement, labels: Labels, resolved: ResolvedSpec) -> Area:
+    """(source_height, source_width): True where the result has the original's own pixels.
+
+    `keep` is the mask on the canvas, None where the operator has none.
+    """
     if resolved.blend == "none":
         return np.zeros((placement.source_height, placement.source_width), dtype=np.bool_)
     area = _labelled(keep, placement, labels, resolved)
-    return area | at_source_size(keep, placement) if resolved.blend == "known" else area
+    return area if keep is None or resolved.blend == "boxes" else area | at_source_size(keep, placement)
 
 
 def blend(
     x: NDArray[np.float32],
-    keep: Area,
+    keep: Area | None,
     placement: Placement,
     original: Image.Image,
     labels: Labels,
@@ -99,17 +106,21 @@ def blend(
     """
     image = from_canvas(x, placement, original, white)
     wide, narrow = FEATHER * max(image.size), max(image.size) / max(placement.width, placement.height)
-    if resolved.blend == "known":
+    if resolved.blend == "known" and keep is not None:
         image = paste(image, original, at_source_size(keep, placement), narrow)
     if resolved.blend != "none":
-        feather = narrow if resolved.mask.changes_labels else wide
+        feather = narrow if _hides_labels(resolved) else wide
         image = paste(image, original, _labelled(keep, placement, labels, resolved), feather)
     return image
 
 
-def _labelled(keep: Area, placement: Placement, labels: Labels, resolved: ResolvedSpec) -> Area:
+def _hides_labels(resolved: ResolvedSpec) -> bool:
+    return resolved.mask is not None and resolved.mask.changes_labels
+
+
+def _labelled(keep: Area | None, placement: Placement, labels: Labels, resolved: ResolvedSpec) -> Area:
     """The labels at the source's size, without what of them the mask hides if that is its purpose."""
-    p, mask = placement, resolved.mask
+    p = placement
     own_size = Placement(p.source_height, p.source_width, 0, 0, *[p.source_height, p.source_width] * 2)
-    area = labelled_area(labels.scene(own_size), 0, getattr(mask, "keep", "boxes"))
-    return area & at_source_size(keep, p) if mask.changes_labels else area
+    area = labelled_area(labels.scene(own_size), 0, getattr(resolved.mask, "keep", "boxes"))
+    return area if keep is None or not _hides_labels(resolved) else area & at_source_size(keep, p)

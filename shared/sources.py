@@ -12,6 +12,6 @@ def uploaded_mask(storage: Folder, resolved: ResolvedSpec, mask_sha256: str | No
 
     Raises BadImage if it cannot be decoded, FileNotFoundError if it is gone.
     """
-    if resolved.mask.kind != "uploaded" or mask_sha256 is None:
+    if resolved.mask is None or resolved.mask.kind != "uploaded" or mask_sha256 is None:
         return None
     return images.open_image(storage.read(source_key(mask_sha256)), f"the mask of {name}")

@@ -7,8 +7,9 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from shared.errors import Invalid
 from shared.masks import AnyMask, GaussianDistance
 from shared.strict import Strict
 
@@ -65,12 +66,68 @@ class Measured(Strict):
         "out: none, or the authors' 0.05 with the preset `reference`.",
     )
 
+    def misfit(self, side: int) -> str | None:  # noqa: ARG002  (for those that do not fit every canvas)
+        """Why it cannot work on a canvas of `side` x `side` pixels, if it cannot."""
+        return None
+
 
 class Inpaint(Measured):
     """Hide pixels and regrow them."""
 
     kind: Literal["inpaint"] = "inpaint"
     mask: AnyMask = Field(GaussianDistance(), description="Which pixels are kept.")
+
+
+class GaussianBlur(Measured):
+    """Blur the image, and find a sharp one that blurs to the same."""
+
+    kind: Literal["gaussian_blur"] = "gaussian_blur"
+    sigma: float = Field(2.0, ge=0.1, le=64, description="Standard deviation of the blur, in pixels of the canvas.")
+
+
+class MotionBlur(Measured):
+    """Blur the image along a line, and find one without."""
+
+    kind: Literal["motion_blur"] = "motion_blur"
+    length: int = Field(9, ge=2, le=255, description="Length of the line, in pixels of the canvas.")
+    angle: float = Field(0.0, ge=0, lt=180, description="Its angle to the horizontal, in degrees anticlockwise.")
+
+    def misfit(self, side: int) -> str | None:
+        return (
+            None if self.length <= side else f"operator.length: {self.length} pixels are more than a canvas of {side}"
+        )
+
+
+class Downsample(Measured):
+    """Make the image smaller, and find one at full size that gets as small."""
+
+    kind: Literal["downsample"] = "downsample"
+    factor: int = Field(4, ge=2, le=16, description="How many times smaller each side gets (antialiased, bicubic).")
+
+    def misfit(self, side: int) -> str | None:
+        return (
+            f"operator.factor: {self.factor} does not divide the canvas' side of {side}" if side % self.factor else None
+        )
+
+
+class Jpeg(Measured):
+    """Compress the image, and find one that compresses to the same."""
+
+    kind: Literal["jpeg"] = "jpeg"
+    quality: int = Field(20, ge=1, le=100, description="JPEG quality; the lower, the more is left to the model.")
+
+    def misfit(self, side: int) -> str | None:
+        return f"operator: jpeg needs a canvas in multiples of 8 pixels, not {side}" if side % 8 else None
+
+
+def _inpaint_unless_said(value: Any) -> Any:
+    return {"kind": "inpaint", **value} if isinstance(value, dict) and "kind" not in value else value
+
+
+Operator = Annotated[
+    Annotated[Inpaint | GaussianBlur | MotionBlur | Downsample | Jpeg, Field(discriminator="kind")],
+    BeforeValidator(_inpaint_unless_said),
+]
 
 
 class Sampler(Strict):
@@ -119,7 +176,7 @@ class ExpansionSpec(Strict):
     )
     max_images: int | None = Field(None, ge=1, description="Expand at most this many source images.")
     prior: Text = Field("builtin", min_length=1, max_length=100, description="Name of an installed prior.")
-    operator: Inpaint = Field(Inpaint(), description="What is hidden from the model.")
+    operator: Operator = Field(Inpaint(), description="What of an image the model is told; the rest it regrows.")
     sampler: Sampler = Field(Sampler(), description="How the sampler runs.")
     canvas: Canvas = Field(Canvas(), description="The picture the model works on.")
     blend: Blend = Field(
@@ -140,6 +197,18 @@ class ExpansionSpec(Strict):
         True, description="Take over what was finished before from the same source, labels and numbers."
     )
 
+    @model_validator(mode="after")
+    def _reference_inpaints(self) -> Self:
+        if self.sampler.preset == "reference" and self.operator.kind != "inpaint":
+            raise ValueError(f"the preset reference covers the operator inpaint only, not {self.operator.kind}")
+        return self
+
+    @model_validator(mode="after")
+    def _only_a_mask_knows_pixels(self) -> Self:
+        if self.blend == "known" and self.operator.kind != "inpaint":
+            raise ValueError(f"blend: `known` needs a mask, and the operator {self.operator.kind} has none")
+        return self
+
 
 class ResolvedSpec(Strict):
     """Every number that decides an item's pixels, and nothing else."""
@@ -147,7 +216,7 @@ class ResolvedSpec(Strict):
     engine: str
     prior: str
     prior_sha256: str
-    operator: Inpaint
+    operator: Operator
     preset: str
     steps: int
     gamma: float
@@ -162,24 +231,27 @@ class ResolvedSpec(Strict):
     reference: bool = False
 
     @property
-    def mask(self) -> AnyMask:
-        """Which pixels are kept."""
-        return self.operator.mask
+    def mask(self) -> AnyMask | None:
+        """Which pixels are kept; None where the operator hides none."""
+        return self.operator.mask if isinstance(self.operator, Inpaint) else None
 
 
 def resolve(spec: ExpansionSpec, *, prior_sha256: str, native_size: int, multiple: int) -> ResolvedSpec:
-    """Fill in what the spec left to the preset and to the prior."""
+    """Fill in what the spec left to the preset and to the prior. Invalid where the operator does not fit the canvas."""
     preset = PRESETS[spec.sampler.preset]
     chosen = {k: v for k, v in spec.sampler.model_dump(exclude={"preset"}).items() if v is not None}
     numbers = preset.model_dump(exclude={"version", "noise"}) | chosen
     noise = preset.noise if spec.operator.noise is None else spec.operator.noise
+    long_side = spec.canvas.long_side or native_size
+    if misfit := spec.operator.misfit(-(-long_side // multiple) * multiple):
+        raise Invalid(misfit)
     return ResolvedSpec(
         engine=ENGINE_VERSION,
         prior=spec.prior,
         prior_sha256=prior_sha256,
         operator=spec.operator.model_copy(update={"noise": noise}),
         preset=f"{spec.sampler.preset}@{preset.version}",
-        long_side=spec.canvas.long_side or native_size,
+        long_side=long_side,
         multiple=multiple,
         blend=spec.blend,
         unlabelled=spec.unlabelled,
@@ -207,7 +279,9 @@ def work_key(
     `mask_sha256` is that of the mask uploaded with the image; it counts only where that mask is used.
     """
     parts = [resolved.model_dump(mode="json"), source_sha256, label_sha256, variant, seed]
-    return _digest(parts + [mask_sha256] * (resolved.mask.kind == "uploaded")).hex()
+    if resolved.mask is not None and resolved.mask.kind == "uploaded":
+        parts.append(mask_sha256)
+    return _digest(parts).hex()
 
 
 def _digest(value: list[Any]) -> bytes:

@@ -29,7 +29,7 @@ from shared.tell import box_tell
 from worker.priors.cache import PriorCache
 from worker.psld.prior import LatentPrior
 from worker.psld.sampler import NumericalFault
-from worker.recipe import regrow
+from worker.recipe import measured, regrow
 from worker.renewal import Pace, Renewal
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,8 @@ class Sketch:
     original: Image.Image
     placement: images.Placement
     labels: Labels
-    keep: Area
+    keep: Area | None
+    """None where the operator hides no pixels."""
     x: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
     @property
@@ -212,10 +213,13 @@ def _sketch(studio: Studio, work: Work) -> Sketch:
     resolved = work.resolved
     original = images.open_image(studio.storage.read(source_key(work.source_sha256)), work.path)
     labels = Labels(work.boxes, work.outlines)
-    uploaded = uploaded_mask(studio.storage, resolved, work.mask_sha256, work.path)
-    keep, placement = plan.keep_mask(resolved, labels, original.width, original.height, work.seed, uploaded)
+    if resolved.mask is None:
+        keep, placement = None, images.place(original.width, original.height, resolved.long_side, resolved.multiple)
+    else:
+        uploaded = uploaded_mask(studio.storage, resolved, work.mask_sha256, work.path)
+        keep, placement = plan.keep_mask(resolved, labels, original.width, original.height, work.seed, uploaded)
     sketch = Sketch(work, original, placement, labels, keep, images.to_canvas(original, placement, work.white))
-    if (kind := plan.useless(keep, placement)) and not sketch.is_copied:
+    if keep is not None and (kind := plan.useless(keep, placement)) and not sketch.is_copied:
         raise Refused(kind, plan.USELESS[kind])
     return sketch
 
@@ -257,11 +261,12 @@ def _paint(studio: Studio, prior: LatentPrior, sketches: Sequence[Sketch], on_st
 
 
 def _sample(prior: LatentPrior, sketches: Sequence[Sketch], on_step: OnStep) -> np.ndarray[Any, Any]:
+    masks = [sketch.keep for sketch in sketches if sketch.keep is not None]
     return regrow(
         prior,
         sketches[0].work.resolved,
         np.stack([sketch.x for sketch in sketches]),
-        np.stack([sketch.keep for sketch in sketches]),
+        np.stack(masks) if masks else None,
         [sketch.work.seed for sketch in sketches],
         on_step,
     )
@@ -306,11 +311,18 @@ def _of_the_file(sketch: Sketch, data: bytes) -> dict[str, float]:
 
 
 def _measures(sketch: Sketch, x: np.ndarray[Any, np.dtype[np.float32]]) -> dict[str, float]:
-    """Before blending, on the canvas: share hidden, and PSNR in dB of kept and of hidden pixels to the original."""
+    """Before blending, on the canvas: share hidden, and PSNR in dB of kept and of hidden pixels to the original.
+
+    Where no pixels are hidden: PSNR of the picture, and of what the operator tells of it.
+    """
     if sketch.is_copied:
         return {"hidden_share": 0.0}
     inside = inside_area(sketch.placement)
-    error = ((np.clip(x, -1, 1) - sketch.x) ** 2).mean(axis=0)
+    x = np.clip(x, -1, 1)
+    error = ((x - sketch.x) ** 2).mean(axis=0)
+    if sketch.keep is None:
+        seen, known = (measured(sketch.work.resolved, picture) for picture in (x, sketch.x))
+        return {"psnr": _psnr(error[inside]), "psnr_measured": _psnr((seen - known) ** 2)}
     return {
         "hidden_share": round(share_hidden(sketch.keep, inside), 4),
         "psnr_kept": _psnr(error[sketch.keep & inside]),

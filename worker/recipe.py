@@ -1,14 +1,18 @@
 """A resolved spec as the sampler's values, for `worker.expand` and `python -m worker.psld` alike."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shared import spec
 from shared.spec import ResolvedSpec
-from worker.psld.operators import Inpaint, Operator, ReferenceInpaint
+from worker.psld.jpeg import Jpeg
+from worker.psld.operators import Inpaint, MotionBlur, Operator, ReferenceInpaint, downsample, gaussian_blur
 from worker.psld.prior import LatentPrior
 from worker.psld.sampler import OURS, REFERENCE, Guidance, measure, sample
 
@@ -17,27 +21,48 @@ def regrow(
     prior: LatentPrior,
     resolved: ResolvedSpec,
     pictures: NDArray[np.float32],
-    keep: NDArray[np.bool_],
+    keep: NDArray[np.bool_] | None,
     seeds: Sequence[int],
     on_step: Callable[[int, int], None],
 ) -> NDArray[np.float32]:
-    """Sample pictures (B, 3, H, W) in [-1, 1] anew, all but what `keep` (B, H, W) says; each row by its own seed.
+    """Sample pictures (B, 3, H, W) in [-1, 1] anew from what the operator tells of them, each row by its own seed.
 
-    All noise of a row comes from one generator: that of its measurement, of its start, of its steps. Not clamped.
-    Raises what `worker.psld.sampler.sample` raises.
+    `keep` (B, H, W) are the masks of an operator that has any. All noise of a row comes from one generator: that of its
+    measurement, of its start, of its steps. Not clamped. Raises what `worker.psld.sampler.sample` raises.
     """
     x = torch.from_numpy(pictures).to(prior.device)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    A = operator(resolved, torch.from_numpy(keep).to(prior.device))
+    A = operator(resolved, x, None if keep is None else torch.from_numpy(keep).to(prior.device))
     y = measure(A, x, resolved.operator.noise or 0.0, generators)
     regrown: NDArray[np.float32] = sample(prior, A, y, generators, guidance(resolved), on_step=on_step).cpu().numpy()
     return regrown
 
 
-def operator(resolved: ResolvedSpec, keep: Tensor) -> Operator:
-    """A, for rows whose keep masks are `keep` (B, H, W)."""
-    inpaint = ReferenceInpaint if resolved.reference else Inpaint
-    return inpaint(keep[:, None])
+def measured(resolved: ResolvedSpec, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What an operator without a mask tells of a picture (3, H, W), without noise."""
+    x = torch.from_numpy(picture)[None]
+    seen: NDArray[np.float32] = operator(resolved, x, None).forward(x)[0].numpy()
+    return seen
+
+
+def operator(resolved: ResolvedSpec, x: Tensor, keep: Tensor | None) -> Operator:
+    """A for images like `x` (B, 3, H, W); `keep` (B, H, W) are the masks of an operator that has any."""
+    wanted = resolved.operator
+    if isinstance(wanted, spec.Inpaint):
+        if keep is None:
+            raise ValueError("to inpaint, masks are needed")
+        return (ReferenceInpaint if resolved.reference else Inpaint)(keep[:, None])
+    return _UNMASKED[wanted.kind](wanted, x)
+
+
+_UNMASKED: Mapping[str, Callable[[Any, Tensor], Operator]] = MappingProxyType(
+    {
+        "gaussian_blur": lambda wanted, x: gaussian_blur(x.shape[-2], x.shape[-1], wanted.sigma, x.device),
+        "motion_blur": lambda wanted, x: MotionBlur(wanted.length, wanted.angle, x.device),
+        "downsample": lambda wanted, x: downsample(x.shape[-2], x.shape[-1], wanted.factor, x.device),
+        "jpeg": lambda wanted, x: Jpeg(wanted.quality, x.device),
+    }
+)
 
 
 def guidance(resolved: ResolvedSpec) -> Guidance:

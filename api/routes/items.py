@@ -78,13 +78,16 @@ def get_item_image(
     response_class=Response,
     responses={
         200: {"content": {"image/png": {}}, "description": "White is kept, black is regrown."},
-        **documented(404, 422),
+        **documented(404, 409, 422),
     },
 )
 def get_item_mask(
     job_id: HexId, item_id: Number, caller: Caller, sessions: SessionsDep, storage: StorageDep
 ) -> Response:
-    """The mask at the size of the source image. It can be asked for before the item is made."""
+    """The mask at the size of the source image. It can be asked for before the item is made.
+
+    409 where the job's operator hides no pixels, such as a blur.
+    """
     with sessions.read() as session:
         item = items.get(session, caller, job_id, item_id)
         seed, source, resolved = item.seed, item.image, ResolvedSpec.model_validate(item.job.resolved)

@@ -58,6 +58,15 @@ def test_the_mask_that_is_shown_is_the_one_the_worker_uses(service: Service) -> 
     assert len(set(shown)) == 4
 
 
+def test_an_operator_that_hides_no_pixels_has_no_mask_and_says_so(service: Service) -> None:
+    job = service.job(service.ready(1), variants=1, operator={"kind": "gaussian_blur"})
+    path = f"/v1/jobs/{job['id']}/items"
+    item = service.get(path)["items"][0]["id"]
+    answer = service.get(f"{path}/{item}/mask", 409)
+    assert answer["type"].endswith("conflict")
+    assert "gaussian_blur hides no pixels" in answer["detail"]
+
+
 def test_an_item_of_another_job_is_not_found(service: Service) -> None:
     dataset_id = service.ready(1)
     mine, other = (service.job(dataset_id, variants=1)["id"] for _ in range(2))

@@ -34,7 +34,10 @@ def test_a_job_is_written_down_with_its_items_and_handed_to_a_worker(service: Se
         ({"variants": 0}, "body.variants"),
         ({"variants": "two"}, "body.variants"),
         ({"sampler": {"preset": "quick"}}, "body.sampler.preset"),
-        ({"operator": {"mask": {"sigma": 0}}}, "body.operator.mask.gaussian_distance.sigma"),
+        ({"operator": {"mask": {"sigma": 0}}}, "body.operator.inpaint.mask.gaussian_distance.sigma"),
+        ({"operator": {"kind": "gaussian_blur", "sigma": 0}}, "body.operator.gaussian_blur.sigma"),
+        ({"operator": {"kind": "jpeg", "quality": 101}}, "body.operator.jpeg.quality"),
+        ({"operator": {"kind": "sharpen"}}, "body.operator"),
         ({"splits": ["train", ""]}, "body.splits.1"),
         ({"varaints": 2}, "body.varaints"),
         ({"dataset_id": None}, "body.dataset_id"),
@@ -53,6 +56,10 @@ def test_a_wrong_request_is_told_which_field_is_wrong(service: Service, wrong: d
         ({"prior": "chest"}, "no prior named 'chest'. Installed: builtin."),
         ({"splits": ["test"]}, "no split 'test'. It has: train"),
         ({"canvas": {"long_side": 100}}, "multiple of 16"),
+        (
+            {"operator": {"kind": "downsample", "factor": 5}},
+            "operator.factor: 5 does not divide the canvas' side of 128",
+        ),
         ({"variants": 100, "max_images": 6}, "600 images; the limit is 500"),
     ],
 )

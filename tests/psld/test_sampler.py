@@ -7,7 +7,8 @@ import torch
 from gaussian_prior import ROTATION, GaussianPrior, correlated
 from torch import Tensor
 
-from worker.psld.operators import Inpaint, ReferenceInpaint
+from worker.psld.jpeg import Jpeg
+from worker.psld.operators import Inpaint, MotionBlur, Operator, ReferenceInpaint, downsample, gaussian_blur
 from worker.psld.prior import LatentPrior
 from worker.psld.sampler import REFERENCE, Guidance, NumericalFault, measure, sample
 
@@ -31,10 +32,12 @@ def everything() -> Inpaint:
 
 
 def images(prior: GaussianPrior, count: int, seed: int = 9) -> Tensor:
-    """True images of the prior, (count, 3, SIDE, SIDE)."""
-    noise = torch.randn(count, N, generator=torch.Generator().manual_seed(seed))
+    """True images of the prior, (count, 3, side, side)."""
+    n = len(prior.mean)
+    noise = torch.randn(count, n, generator=torch.Generator().manual_seed(seed))
     z = prior.mean + noise @ torch.linalg.cholesky(prior.cov).T
-    return prior.decode(z.view(count, 3, SIDE, SIDE))
+    side = round((n / 3) ** 0.5)
+    return prior.decode(z.view(count, 3, side, side))
 
 
 def free(prior: LatentPrior, seeds: Sequence[int], guidance: Guidance = UNGUIDED) -> Tensor:
@@ -92,6 +95,26 @@ def test_a_step_is_the_estimate_less_the_gradient_worked_out_by_hand(gamma: floa
         pull = omega * J.T @ D.T @ A.T @ r / r.norm()
         pull += gamma * J.T @ (E @ (D - A.T @ A @ D) - identity).T @ to_z0 / to_z0.norm()
         torch.testing.assert_close(x[row].flatten(), (D @ (z0 - pull)).float(), rtol=1e-4, atol=1e-5)
+
+
+BROAD = 8
+OTHERS: dict[str, Operator] = {
+    "gaussian blur": gaussian_blur(BROAD, BROAD, 1.0),
+    "motion blur": MotionBlur(3, 20.0),
+    "downsample": downsample(BROAD, BROAD, 4),
+    "jpeg": Jpeg(5),
+}
+
+
+@pytest.mark.parametrize("operator", OTHERS.values(), ids=OTHERS)
+def test_whatever_the_operator_guidance_ends_near_what_was_measured(operator: Operator) -> None:
+    prior = correlated(BROAD)
+    y = operator.forward(images(prior, 4))
+
+    def residual(guidance: Guidance) -> Tensor:
+        return (operator.forward(sample(prior, operator, y, seeded(range(4)), guidance)) - y).flatten(1).norm(dim=1)
+
+    assert (residual(Guidance(200, 0.05, 0.1)) < 0.25 * residual(Guidance(200, 0, 0))).all()
 
 
 def test_with_everything_kept_guidance_ends_at_the_measurement() -> None:

@@ -234,6 +234,14 @@ def test_a_sheet_shows_different_images_first(client, finished):
     assert len(sources(7)) == 6
 
 
+def test_on_a_sheet_an_operator_without_a_mask_keeps_everything(client, dataset_id):
+    wanted = {"dataset_id": dataset_id, "max_images": 1, "variants": 1, "operator": {"kind": "gaussian_blur"}}
+    job = client.wait_job(client.create_job(wanted)["id"])
+    (row,) = pictures.rows(client, job, 1)
+    assert row.mask.size == row.original.size
+    assert row.mask.getextrema() == (255, 255)
+
+
 def test_a_sheet_has_as_many_rows_as_were_asked_for(run, finished, tmp_path):
     assert run("sheet", finished["id"], "-o", tmp_path / "two.png", "--rows", 2).exit_code == 0
     assert run("sheet", finished["id"], "-o", tmp_path / "three.png", "--rows", 3).exit_code == 0

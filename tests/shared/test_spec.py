@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from shared.spec import PRESETS, ExpansionSpec, ResolvedSpec, resolve
+from shared.errors import Invalid
+from shared.spec import PRESETS, ExpansionSpec, GaussianDistance, Inpaint, ResolvedSpec, resolve
 
 
 def asked(**spec: object) -> ExpansionSpec:
@@ -40,11 +41,50 @@ def test_a_resolved_spec_has_the_numbers_of_its_preset_and_what_was_asked_beside
         ({"sampler": {"preset": "wild"}}, "'reference', 'exact'"),
         ({"operator": {"noise": -0.1}}, "greater than or equal to 0"),
         ({"operator": {"noise": float("nan")}}, "finite number"),
+        ({"operator": {"kind": "sharpen"}}, "'inpaint', 'gaussian_blur'"),
+        ({"operator": "inpaint"}, "valid dictionary"),
+        ({"operator": {"kind": "gaussian_blur", "mask": {}}}, "Extra inputs are not permitted"),
+        ({"operator": {"kind": "gaussian_blur", "sigma": 0}}, "greater than or equal to 0.1"),
+        ({"operator": {"kind": "gaussian_blur", "noise": 2}}, "less than or equal to 1"),
+        ({"operator": {"kind": "motion_blur", "length": 1}}, "greater than or equal to 2"),
+        ({"operator": {"kind": "motion_blur", "angle": 180}}, "less than 180"),
+        ({"operator": {"kind": "downsample", "factor": 17}}, "less than or equal to 16"),
+        ({"operator": {"kind": "jpeg", "quality": 0}}, "greater than or equal to 1"),
+        (
+            {"operator": {"kind": "jpeg"}, "sampler": {"preset": "reference"}},
+            "covers the operator inpaint only, not jpeg",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(spec: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         asked(**spec)
+
+
+def test_an_operator_without_a_kind_is_inpaint() -> None:
+    assert asked(operator={"mask": {"sigma": 0.5}}).operator == Inpaint(mask=GaussianDistance(sigma=0.5))
+    assert asked().operator == Inpaint()
+
+
+@pytest.mark.parametrize(
+    ("operator", "canvas", "message"),
+    [
+        ({"kind": "downsample", "factor": 5}, 128, "5 does not divide the canvas' side of 128"),
+        ({"kind": "motion_blur", "length": 65}, 64, "65 pixels are more than a canvas of 64"),
+        ({"kind": "jpeg"}, 100, "multiples of 8 pixels, not 100"),
+    ],
+)
+def test_an_operator_that_does_not_fit_the_canvas_is_refused(
+    operator: dict[str, object], canvas: int, message: str
+) -> None:
+    wanted = asked(operator=operator, canvas={"long_side": canvas})
+    with pytest.raises(Invalid, match=message):
+        resolve(wanted, prior_sha256="", native_size=128, multiple=1)
+
+
+def test_whether_an_operator_fits_is_asked_of_the_whole_canvas_and_not_of_the_picture() -> None:
+    wanted = asked(operator={"kind": "jpeg"}, canvas={"long_side": 100})
+    assert resolve(wanted, prior_sha256="", native_size=128, multiple=16).long_side == 100
 
 
 def test_a_resolved_spec_of_before_the_newer_fields_still_reads() -> None:

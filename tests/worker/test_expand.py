@@ -85,10 +85,15 @@ def test_every_item_ends_done_with_an_image_of_its_sources_size_and_mode(studio:
     assert len(set(hashes(studio).values())) == 6
 
 
-def test_labelled_pixels_of_a_png_are_the_originals(studio: Studio, make_job: MakeJob) -> None:
-    make_job(variants=1, output={"image_format": "png"})
+@pytest.mark.parametrize("kind", ["inpaint", "gaussian_blur", "motion_blur", "downsample", "jpeg"])
+def test_labelled_pixels_of_a_png_are_the_originals_whatever_the_operator(
+    studio: Studio, make_job: MakeJob, kind: str
+) -> None:
+    make_job(variants=1, output={"image_format": "png"}, operator={"kind": kind})
     run(studio)
-    for item in items(studio):
+    made = items(studio)
+    assert [item.state for item in made] == [ItemState.DONE] * 3
+    for item in made:
         new = np.asarray(Picture.open(io.BytesIO(studio.storage.read(item.result_key or ""))))
         old = np.asarray(Picture.open(io.BytesIO(studio.storage.read(source_key(item.image.sha256)))))
         assert not np.array_equal(new, old)
@@ -96,6 +101,22 @@ def test_labelled_pixels_of_a_png_are_the_originals(studio: Studio, make_job: Ma
             height, width = old.shape[:2]
             box = np.s_[int(y0 * height) : int(np.ceil(y1 * height)), int(x0 * width) : int(np.ceil(x1 * width))]
             assert np.array_equal(new[box], old[box])
+
+
+def test_where_no_pixels_are_hidden_the_measures_tell_the_picture_from_what_was_known_of_it(
+    studio: Studio, make_job: MakeJob
+) -> None:
+    from worker.expand import _measures, _sketch
+
+    make_job(variants=1, max_images=1, operator={"kind": "downsample", "factor": 8})
+    with studio.sessions.write() as session:
+        (work,) = life.claim(session, "test", 1, 30, priors=[studio.prior_folders["builtin"][1]])
+    sketch = _sketch(studio, work)
+    sketch = dataclasses.replace(sketch, x=sketch.x / 2)
+    checkers = 0.1 * (-1.0) ** np.indices(sketch.x.shape).sum(0, dtype=np.float32)
+    measures = _measures(sketch, (sketch.x + checkers).astype(np.float32))
+    assert measures == {"psnr": pytest.approx(26.02, abs=0.01), "psnr_measured": pytest.approx(70, abs=30)}
+    run(studio)
 
 
 def test_the_same_request_gives_the_same_bytes_in_any_order(studio: Studio, make_job: MakeJob) -> None:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from shared.spec import ExpansionSpec, ResolvedSpec, resolve
+from shared.spec import ExpansionSpec, Measured, ResolvedSpec, resolve
 from worker import recipe
 from worker.priors.diffusers import BUILTIN, DiffusersPrior, load
-from worker.psld.operators import Inpaint, ReferenceInpaint
+from worker.psld.jpeg import Jpeg
+from worker.psld.operators import Inpaint, MotionBlur, Operator, ReferenceInpaint, downsample, gaussian_blur
 from worker.psld.sampler import REFERENCE, Guidance, sample
 
 SIDE = 32
@@ -60,3 +61,30 @@ def test_a_row_does_not_depend_on_its_batch(prior: DiffusersPrior, noise: float)
     together = regrow(prior, spec, (1, 2))
     for row, seed in enumerate((1, 2)):
         assert np.abs(together[row] - regrow(prior, spec, (seed,))[0]).max() < 1e-4
+
+
+UNMASKED: dict[str, tuple[dict[str, float], Operator]] = {
+    "gaussian_blur": ({"sigma": 3}, gaussian_blur(SIDE, 48, 3.0)),
+    "motion_blur": ({"length": 7, "angle": 30}, MotionBlur(7, 30.0)),
+    "downsample": ({"factor": 8}, downsample(SIDE, 48, 8)),
+    "jpeg": ({"quality": 30}, Jpeg(30)),
+}
+
+
+def test_every_operator_that_can_be_asked_for_is_here() -> None:
+    kinds = {kind.model_fields["kind"].default for kind in Measured.__subclasses__()}
+    assert kinds == {"inpaint", *UNMASKED}
+
+
+@pytest.mark.parametrize("kind", UNMASKED)
+def test_the_operator_asked_for_is_the_one_applied(kind: str) -> None:
+    numbers, expected = UNMASKED[kind]
+    spec = resolved(operator={"kind": kind, **numbers})
+    x = torch.rand(1, 3, SIDE, 48, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    seen = recipe.measured(spec, x[0].numpy())
+    np.testing.assert_array_equal(seen, expected.forward(x)[0].numpy())
+
+
+def test_to_inpaint_without_masks_is_refused(prior: DiffusersPrior) -> None:
+    with pytest.raises(ValueError, match="masks are needed"):
+        recipe.regrow(prior, resolved(), RAMP, None, [3], lambda _done, _steps: None)
