@@ -101,7 +101,12 @@ def expand(  # noqa: PLR0913  (one parameter an option)
     split: Annotated[list[str] | None, typer.Option(help="A split to expand; may be repeated.")] = None,
     max_images: Annotated[int | None, typer.Option(min=1, help="Expand at most so many source images.")] = None,
     blend: Annotated[
-        Literal["boxes", "none"] | None, typer.Option(help="`boxes`: labelled pixels are copied from the original.")
+        Literal["boxes", "known", "none"] | None,
+        typer.Option(help="What is copied from the original: labelled pixels, all that were kept, or nothing."),
+    ] = None,
+    unlabelled: Annotated[
+        Literal["skip", "uniform", "keep"] | None,
+        typer.Option(help="Images without a label: leave them out, regrow them around random pixels, or copy them."),
     ] = None,
     no_originals: Annotated[bool, typer.Option("--no-originals", help="Leave the uploaded images out.")] = False,
     image_format: Annotated[
@@ -126,6 +131,7 @@ def expand(  # noqa: PLR0913  (one parameter an option)
         "splits": split,
         "max_images": max_images,
         "blend": blend,
+        "unlabelled": unlabelled,
         "sampler": _given(preset=preset, steps=steps),
         "priority": priority,
         "reuse": False if no_reuse else None,

@@ -78,7 +78,12 @@ def test_every_option_of_expand_reaches_the_job_and_what_is_left_out_is_the_serv
 
 @pytest.mark.parametrize(
     ("option", "path"),
-    [("preset", "sampler.preset"), ("blend", "blend"), ("image_format", "output.image_format")],
+    [
+        ("preset", "sampler.preset"),
+        ("blend", "blend"),
+        ("unlabelled", "unlabelled"),
+        ("image_format", "output.image_format"),
+    ],
 )
 def test_the_choices_offered_are_those_the_service_has(option, path):
     offered = get_args(get_args(get_args(cli.expand.__annotations__[option])[0])[0])

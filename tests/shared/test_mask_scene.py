@@ -104,6 +104,14 @@ def test_a_polygon_that_is_a_rectangle_labels_what_its_box_does(p: Placement, sh
     assert (labelled_area(both, 0, "polygons") == labelled_area(both, 0, "boxes")).all()
 
 
+def test_an_edge_along_the_border_of_pixels_takes_those_of_one_side_only() -> None:
+    shares = np.array([(0.29, 0.57), (0.58, 0.57), (0.58, 0.7), (0.29, 0.7)])
+    assert 0.29 * 100 < 29
+    area = polygon_area(shares * 100, 100, 100)
+    assert area[57:70, 29:58].all()
+    assert area.sum() == 13 * 29
+
+
 @unhurried
 @given(polygons)
 def test_a_pixel_is_the_polygons_if_a_point_well_within_both_exists(outline: np.ndarray) -> None:
