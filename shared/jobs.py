@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from shared import datasets, items, leases, trash
 from shared.db import now
@@ -28,7 +28,7 @@ def get(session: Session, owner: str, job_id: str) -> Job:
     Raises:
         NotFound: it is not there, or not theirs.
     """
-    job = session.get(Job, job_id)
+    job = session.get(Job, job_id, options=[joinedload(Job.archive)])
     if job is None or job.owner != owner:
         raise NotFound(f"There is no job {job_id!r}.")
     return job

@@ -1,13 +1,11 @@
 """Jobs: made, watched, cancelled."""
 
-import hashlib
-
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from api import schemas
-from api.deps import Caller, EnqueueDep, PartsDep, SessionsDep
+from api.deps import Caller, EnqueueDep, PartsDep, SessionsDep, WatchDep
 from api.downloads import known
 from api.pages import AskedDep, Page
 from api.problems import documented
@@ -16,7 +14,6 @@ from shared import jobs, priors, progress
 from shared.models import Job
 from shared.queue import Task
 from shared.spec import ExpansionSpec
-from shared.states import ArchiveState
 
 PATH = "/v1/jobs"
 
@@ -53,23 +50,19 @@ def list_jobs(caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Page[sc
         **documented(404, 422),
     },
 )
-def get_job(
-    job_id: HexId, caller: Caller, sessions: SessionsDep, request: Request, response: Response
-) -> schemas.Job | Response:
-    """`Retry-After` is there as long as something may still change."""
-    with sessions.read() as session:
-        job = _told(session, jobs.get(session, caller, job_id))
-    etag = f'"{hashlib.sha256(job.model_dump_json().encode()).hexdigest()}"'
-    changing = job.finished_at is None or (job.archive is not None and job.archive.state == ArchiveState.BUILDING)
-    headers = {"ETag": etag} | ({"Retry-After": "1"} if changing else {})
-    if known(request, etag):
+async def get_job(job_id: HexId, caller: Caller, watch: WatchDep, request: Request) -> Response:
+    """`Retry-After` is there as long as something may still change. What workers do may be seen half a second late."""
+    answer = await watch.answer(caller, job_id)
+    headers = {"ETag": answer.etag} | ({} if answer.over else {"Retry-After": "1"})
+    if known(request, answer.etag):
         return Response(status_code=304, headers=headers)
-    response.headers.update(headers)
-    return job
+    return Response(answer.body, headers=headers, media_type="application/json")
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job", responses=documented(404, 422))
-def cancel_job(job_id: HexId, caller: Caller, sessions: SessionsDep, enqueue: EnqueueDep) -> schemas.Job:
+def cancel_job(
+    job_id: HexId, caller: Caller, sessions: SessionsDep, enqueue: EnqueueDep, watch: WatchDep
+) -> schemas.Job:
     """Items that wait end at once, running ones when their worker next looks. It does nothing to a job that is over.
 
     What was done stays, and is put into the archive.
@@ -78,10 +71,16 @@ def cancel_job(job_id: HexId, caller: Caller, sessions: SessionsDep, enqueue: En
         jobs.cancel(session, jobs.get(session, caller, job_id))
     with sessions.write() as session:
         finished = jobs.conclude(session)
+    watch.forget(caller, job_id)
     if finished:
         enqueue(Task.ARCHIVE)
     with sessions.read() as session:
         return _told(session, jobs.get(session, caller, job_id))
+
+
+def look(session: Session, owner: str, job_id: str) -> schemas.Job:
+    """The job of an owner as everybody is told of it; raises NotFound."""
+    return _told(session, jobs.get(session, owner, job_id))
 
 
 def _told(session: Session, job: Job) -> schemas.Job:
