@@ -31,7 +31,7 @@ from shared.spec import ExpansionSpec
 from shared.storage import result_key
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 60.0
+PATIENCE = 45.0
 on_postgres = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 
 
@@ -54,10 +54,15 @@ def listening(service: Service, job_id: str, since: str | None = None) -> Iterat
 
 
 def parsed(lines: Iterator[str]) -> Iterator[Event]:
+    """Fails a while after nothing but signs of life has come."""
+    end = time.monotonic() + PATIENCE
     while block := list(takewhile(bool, lines)):
         fields = dict(line.split(": ", 1) for line in block if not line.startswith(":"))
         if fields:
             yield Event(fields["event"], fields["id"], json.loads(fields["data"]))
+            end = time.monotonic() + PATIENCE
+        elif time.monotonic() > end:
+            pytest.fail("no more events come, and the stream does not end")
 
 
 def heard(events: Iterator[Event], enough: Callable[[list[Event]], bool]) -> list[Event]:
@@ -332,7 +337,8 @@ def test_a_server_that_is_told_to_end_waits_for_no_listener(live: Service, datab
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
             until(lambda: _answers(client), PATIENCE, "the API answers")
             with client.stream("GET", f"/v1/jobs/{job_id}/events", timeout=PATIENCE) as answer:
-                assert next(parsed(answer.iter_lines())).kind == "progress"
+                events = parsed(answer.iter_lines())
+                assert next(events).kind == "progress"
                 server.send_signal(signal.SIGTERM)
                 # Without a time limit of its own, the server waits for open answers as long as they stay open.
                 server.wait(PATIENCE)
