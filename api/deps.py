@@ -6,6 +6,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.feeds import Feeds
+from api.watch import Watch
 from shared.db import Sessions
 from shared.queue import Enqueue
 from shared.settings import Settings
@@ -22,6 +24,8 @@ class Parts:
     enqueue: Enqueue
     ping: Callable[[], None]
     """Asks the broker for a sign of life; raises `shared.queue.BrokerAway`."""
+    watch: Watch
+    feeds: Feeds
 
 
 # `async`, because FastAPI sends each plain function to a thread of its own.
@@ -45,6 +49,10 @@ async def _enqueue(parts: PartsDep) -> Enqueue:
     return parts.enqueue
 
 
+async def _watch(parts: PartsDep) -> Watch:
+    return parts.watch
+
+
 async def _caller() -> str:
     return "local"
 
@@ -52,6 +60,7 @@ async def _caller() -> str:
 SessionsDep = Annotated[Sessions, Depends(_sessions)]
 StorageDep = Annotated[Folder, Depends(_storage)]
 EnqueueDep = Annotated[Enqueue, Depends(_enqueue)]
+WatchDep = Annotated[Watch, Depends(_watch)]
 
 Caller = Annotated[str, Depends(_caller)]
 """The owner of what is made and asked for. Everybody is `local` until there are keys."""

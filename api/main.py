@@ -9,9 +9,11 @@ from fastapi.responses import RedirectResponse
 
 from api import VERSION, problems
 from api.deps import Parts
+from api.feeds import Feeds
 from api.guards import LOOPBACK, BodyLimit, LocalOnly
 from api.problems import documented
-from api.routes import archives, datasets, health, items, jobs, masks, priors
+from api.routes import archives, datasets, events, health, items, jobs, masks, priors
+from api.watch import FRESH, Watch
 from shared import queue
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
@@ -45,12 +47,14 @@ def create_app(
     enqueue: Enqueue,
     ping: Callable[[], None],
     hosts: Set[str] = LOOPBACK,
+    fresh: float = FRESH,
 ) -> FastAPI:
     """The application.
 
     Args:
         ping: asks the broker for a sign of life; raises `shared.queue.BrokerAway`.
         hosts: the names it answers to, as they are in a Host header, without port.
+        fresh: seconds for which the answer for a job is given again.
     """
     app = _Documented(
         title="Regrow",
@@ -61,8 +65,9 @@ def create_app(
         responses=documented(403, 500),
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.parts = Parts(settings, sessions, storage, enqueue, ping)
-    for routes in (datasets, masks, jobs, items, archives, priors, health):
+    watch = Watch(sessions, jobs.look, fresh)
+    app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, Feeds(sessions, watch))
+    for routes in (datasets, masks, jobs, events, items, archives, priors, health):
         app.include_router(routes.router)
     app.add_api_route("/", _docs, include_in_schema=False)
     problems.install(app)

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self, cast
 from regrow import DEFAULT_URL
 from regrow.answers import Dataset, Image, Item, ItemState, Job, Readiness
 from regrow.download import download
+from regrow.events import Event, listen
 from regrow.wire import Wire, parsed, retry_after
 
 _FINAL = frozenset({"succeeded", "completed_with_errors", "failed", "cancelled"})
@@ -123,6 +124,14 @@ class Client:
             return over(answer)
 
         return cast(Job, self._poll(f"/v1/jobs/{job_id}", seen))
+
+    def events(self, job_id: str) -> Iterator[Event]:
+        """What happens to a job, as it happens: first `Progress` with the job as it is now, then an event for each
+        change and each item that is settled, until the job is over and its archive is built, or cannot be.
+
+        A connection that breaks is made again and goes on where it was; an item may then be told of twice.
+        """
+        return listen(self._wire, f"/v1/jobs/{job_id}/events", over, _WAITING_PATIENCE)
 
     def cancel(self, job_id: str) -> Job:
         """End a job. What is done stays; it does no harm to a job that is over."""

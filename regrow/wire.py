@@ -133,7 +133,7 @@ def checked(response: httpx.Response) -> httpx.Response:
         errors = cast(list[Fault], problem.get("errors") or [])
         raise ProblemError(response.status_code, problem["type"], problem["title"], problem.get("detail", ""), errors)
     except (ValueError, KeyError, AttributeError):
-        raise _foreign(response) from None
+        raise foreign(response) from None
 
 
 def parsed(response: httpx.Response) -> Any:
@@ -141,10 +141,11 @@ def parsed(response: httpx.Response) -> Any:
     try:
         return response.json()
     except ValueError:
-        raise _foreign(response) from None
+        raise foreign(response) from None
 
 
-def _foreign(response: httpx.Response) -> ProblemError:
+def foreign(response: httpx.Response) -> ProblemError:
+    """That something answered, but no Regrow."""
     return ProblemError(
         response.status_code,
         "about:blank",

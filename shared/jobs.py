@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from shared import advice, datasets, items, leases, priors, trash
 from shared.db import now
@@ -27,7 +27,7 @@ def get(session: Session, owner: str, job_id: str) -> Job:
     Raises:
         NotFound: it is not there, or not theirs.
     """
-    job = session.get(Job, job_id)
+    job = session.get(Job, job_id, options=[joinedload(Job.archive)])
     if job is None or job.owner != owner:
         raise NotFound(f"There is no job {job_id!r}.")
     return job
@@ -157,8 +157,8 @@ def delete(session: Session, job: Job) -> None:
     session.expunge(job)
 
 
-def delete_dataset(session: Session, owner: str, dataset_id: str) -> None:
-    """Remove a dataset, its images, and all jobs that were made of it.
+def delete_dataset(session: Session, owner: str, dataset_id: str) -> list[str]:
+    """Remove a dataset, its images, and all jobs that were made of it; returns their ids.
 
     Raises:
         NotFound: it is not there, or not theirs.
@@ -174,6 +174,7 @@ def delete_dataset(session: Session, owner: str, dataset_id: str) -> None:
     for job in made:
         delete(session, job)
     datasets.delete(session, dataset)
+    return [job.id for job in made]
 
 
 def conclude(session: Session) -> list[str]:

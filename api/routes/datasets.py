@@ -84,14 +84,16 @@ def get_dataset(dataset_id: HexId, caller: Caller, sessions: SessionsDep, respon
 
 
 @router.delete("/{dataset_id}", status_code=204, summary="Delete a dataset", responses=documented(404, 409, 422))
-def delete_dataset(dataset_id: HexId, caller: Caller, sessions: SessionsDep) -> None:
+def delete_dataset(dataset_id: HexId, caller: Caller, parts: PartsDep) -> None:
     """With it go all jobs that were made of it, their images and archives: variants contain pixels of the originals.
 
     409 while one of its jobs is not over. An original that another dataset has too stays with that one. The files
     follow within seconds.
     """
-    with sessions.write() as session:
-        jobs.delete_dataset(session, caller, dataset_id)
+    with parts.sessions.write() as session:
+        deleted = jobs.delete_dataset(session, caller, dataset_id)
+    for job_id in deleted:
+        parts.watch.forget(caller, job_id)
 
 
 @router.get("/{dataset_id}/images", summary="List a dataset's images", responses=documented(404, 422))

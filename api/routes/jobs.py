@@ -1,6 +1,5 @@
 """Jobs: made, watched, and told what to do. What a route asks for may be the case already: each can be repeated."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
 from api import schemas
-from api.deps import Caller, Parts, PartsDep, SessionsDep
+from api.deps import Caller, Parts, PartsDep, SessionsDep, WatchDep
 from api.downloads import known
 from api.pages import AskedDep, Page
 from api.problems import documented
@@ -19,7 +18,7 @@ from shared import jobs, priors, progress
 from shared.models import Job
 from shared.queue import Task
 from shared.spec import ExpansionSpec
-from shared.states import ArchiveState, JobState
+from shared.states import JobState
 
 PATH = "/v1/jobs"
 
@@ -75,19 +74,13 @@ def list_jobs(caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Page[sc
         **documented(404, 422),
     },
 )
-def get_job(
-    job_id: HexId, caller: Caller, sessions: SessionsDep, request: Request, response: Response
-) -> schemas.Job | Response:
-    """`Retry-After` is there as long as something may still change."""
-    with sessions.read() as session:
-        job = _told(session, jobs.get(session, caller, job_id))
-    etag = f'"{hashlib.sha256(job.model_dump_json().encode()).hexdigest()}"'
-    changing = job.finished_at is None or (job.archive is not None and job.archive.state == ArchiveState.BUILDING)
-    headers = {"ETag": etag} | ({"Retry-After": "1"} if changing else {})
-    if known(request, etag):
+async def get_job(job_id: HexId, caller: Caller, watch: WatchDep, request: Request) -> Response:
+    """`Retry-After` is there as long as something may still change. What workers do may be seen half a second late."""
+    answer = await watch.answer(caller, job_id)
+    headers = {"ETag": answer.etag} | ({} if answer.over else {"Retry-After": "1"})
+    if known(request, answer.etag):
         return Response(status_code=304, headers=headers)
-    response.headers.update(headers)
-    return job
+    return Response(answer.body, headers=headers, media_type="application/json")
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job", responses=documented(404, 422))
@@ -137,13 +130,14 @@ def upgrade_job(job_id: HexId, wanted: schemas.Upgrade, caller: Caller, parts: P
 
 
 @router.delete("/{job_id}", status_code=204, summary="Delete a job", responses=documented(404, 422))
-def delete_job(job_id: HexId, caller: Caller, sessions: SessionsDep) -> None:
+def delete_job(job_id: HexId, caller: Caller, parts: PartsDep) -> None:
     """It is gone at once, with its items, images and archive, in whatever state it was; a worker that is at it stops.
 
     Images that another job has taken over stay with that one. The files follow within seconds.
     """
-    with sessions.write() as session:
+    with parts.sessions.write() as session:
         jobs.delete(session, jobs.get(session, caller, job_id))
+    parts.watch.forget(caller, job_id)
 
 
 def _create(parts: Parts, owner: str, spec: ExpansionSpec, key: str | None) -> schemas.Job:
@@ -163,13 +157,19 @@ def _concluded(parts: Parts, owner: str, job_id: str) -> schemas.Job:
     """The job, after what may have ended or begun by a change is seen to."""
     with parts.sessions.write() as session:
         finished = jobs.conclude(session)
+    parts.watch.forget(owner, job_id)
     with parts.sessions.read() as session:
-        job = _told(session, jobs.get(session, owner, job_id))
+        job = look(session, owner, job_id)
     if job.state in (JobState.QUEUED, JobState.RUNNING):
         parts.enqueue(Task.EXPAND)
     if finished:
         parts.enqueue(Task.ARCHIVE)
     return job
+
+
+def look(session: Session, owner: str, job_id: str) -> schemas.Job:
+    """The job of an owner as everybody is told of it; raises NotFound."""
+    return _told(session, jobs.get(session, owner, job_id))
 
 
 def _told(session: Session, job: Job) -> schemas.Job:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image as Picture
 from sqlalchemy import event
 from starlette.testclient import TestClient
 
+from api.feeds import Feeds
 from shared import archives, datasets, jobs
 from shared import items as life
 from shared.datasets import Contents, NewImage
@@ -40,11 +42,13 @@ def png(seed: int, width: int = WIDTH, height: int = HEIGHT) -> bytes:
 
 @dataclass
 class Service:
-    client: TestClient
+    client: httpx.Client | TestClient
     sessions: Sessions
     storage: Folder
     hints: list[Task]
     """What was put on the queue."""
+    feeds: Feeds | None = None
+    """Which jobs somebody listens to, where that is possible."""
 
     def checking(self, owner: str = "local") -> str:
         with self.sessions.write() as session:

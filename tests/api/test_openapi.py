@@ -41,6 +41,7 @@ def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> 
         "resume_job",
         "retry_job",
         "upgrade_job",
+        "listen_to_job",
         "list_items",
         "get_item",
         "get_item_image",

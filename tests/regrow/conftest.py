@@ -52,7 +52,7 @@ class Line:
     pace: str = "0.1"
     """Seconds after which to ask again, in place of the application's own second."""
     cut: list[int] = field(default_factory=list)
-    """For each of the next downloads, the bytes after which the connection breaks."""
+    """For each of the next downloads and streams of events, the bytes after which the connection breaks."""
     flip: bool = False
     """One bit of each download is changed."""
 
@@ -72,7 +72,7 @@ class Line:
             return
         # The first request of a download asks for one byte, to learn what is to come.
         download = request.path.endswith("/archive") and request.headers.get("Range") != "bytes=0-0"
-        left = self.cut.pop(0) if download and self.cut else None
+        left = self.cut.pop(0) if (download or request.path.endswith("/events")) and self.cut else None
 
         async def spoiled(message: Message) -> None:
             nonlocal left

@@ -138,7 +138,7 @@ def test_all_jobs_are_listed(client, finished):
 
 def test_a_cancelled_job_ends_as_cancelled(client, service, dataset_id):
     service.open.clear()
-    job = client.create_job({"dataset_id": dataset_id})
+    job = client.create_job({"dataset_id": dataset_id, "reuse": False})
     assert client.cancel(job["id"])["state"] == "cancelled"
     service.open.set()
     assert client.wait_job(job["id"])["archive"] is None

