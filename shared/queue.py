@@ -125,7 +125,8 @@ class _Amqp(AMQP):  # type: ignore[misc]  # Celery has no types
 def _task_of(message: Any) -> str | None:
     """The task that a decoded message names; None for what Celery did not put there."""
     try:
-        named, _, _ = message["headers"]["task"], message["headers"]["id"], message["properties"]["delivery_tag"]
+        named, _, how = message["headers"]["task"], message["headers"]["id"], message["properties"]
+        _ = how["delivery_tag"], how["delivery_info"]["exchange"]
     except (LookupError, TypeError):
         return None
     return str(named)

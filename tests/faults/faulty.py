@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,14 +24,19 @@ if TYPE_CHECKING:
 
 
 class Orders:
-    """What is to go wrong: `faults` for items by their seeds, `storage` for an errno by its name, seconds a step."""
+    """What is to go wrong: `step` is how many seconds each takes, `storage` names the errno that it gives, `faults`
+    are those of items by their seeds, and with `dawdle` the next process that has stored an image waits until it is
+    ordered otherwise, its number in `dawdler`."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self.dawdler = file.with_name("dawdler")
 
-    def give(self, *, step: float = 0.0, storage: str = "", faults: dict[int, str] | None = None) -> None:
+    def give(
+        self, *, step: float = 0.0, storage: str = "", faults: dict[int, str] | None = None, dawdle: bool = False
+    ) -> None:
         new = self._file.with_suffix(".new")
-        new.write_text(json.dumps({"step": step, "storage": storage, "faults": faults or {}}))
+        new.write_text(json.dumps({"step": step, "storage": storage, "faults": faults or {}, "dawdle": dawdle}))
         new.replace(self._file)
 
     def read(self) -> Any:
@@ -38,7 +44,17 @@ class Orders:
 
 
 class FaultyFolder(Folder):
-    """Storage that is full, read-only or gone when it is ordered so."""
+    """Storage that is full, read-only, broken or slow when it is ordered so."""
+
+    def write(self, key: str, data: bytes) -> None:
+        super().write(key, data)
+        orders = _orders()
+        if key.startswith("jobs/") and orders.read()["dawdle"]:
+            with suppress(FileExistsError), orders.dawdler.open("x") as file:
+                file.write(str(os.getpid()))
+                file.flush()
+                while orders.read()["dawdle"]:
+                    time.sleep(0.02)
 
     def _make_root(self) -> None:
         ordered = _orders().read()["storage"]

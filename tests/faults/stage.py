@@ -31,7 +31,7 @@ SLOW = 0.25
 
 @dataclass
 class Stage:
-    """All of it; the actors are started by `site.fleet`."""
+    """All of it; the actors are started by `site.fleet`. `seeds` and `keys` are those of the items of every job."""
 
     home: Path
     postgres: Postgres
@@ -44,7 +44,11 @@ class Stage:
         write_dataset(self.home / "phantoms.zip", images=4, seed=2, size=(64, 76))
         self.dataset = self.site.upload(self.home / "phantoms.zip")
         until(lambda: "tiny" in self.priors(), 180, "a gpu worker has registered the tiny prior")
-        self.undisturbed = law.undisturbed(self.site, self.job())
+        job = self.job()
+        self.undisturbed = law.undisturbed(self.site, job)
+        items = self.site.items(job)
+        self.seeds = [item.seed for item in items]
+        self.keys = [(item.image.path, item.variant) for item in items]
 
     def datasets(self) -> set[str]:
         with self.site.sessions.read() as session:
@@ -56,6 +60,9 @@ class Stage:
 
     def job(self) -> str:
         return self.site.start(self.dataset, **SPEC)
+
+    def cpu(self) -> Process:
+        return self.site.fleet.worker("cpu", "cpu", "faulty")
 
     def gpu(self, name: str, **env: str) -> Process:
         """A gpu worker that does what `orders` say."""

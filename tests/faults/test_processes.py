@@ -58,7 +58,7 @@ CLOCKS = {"early": "-60", "late": "60"}
 @pytest.fixture(scope="module")
 def cast(stage: Stage) -> Iterator[Cast]:
     fleet, port = stage.site.fleet, free_port()
-    cpu, sweeps = fleet.worker("cpu", "cpu"), [fleet.sweep(), fleet.sweep()]
+    cpu, sweeps = stage.cpu(), [fleet.sweep(), fleet.sweep()]
     made = Cast(stage, {}, cpu, sweeps, fleet.api(port), port)
     for name in CLOCKS:
         made.again(name)
@@ -122,7 +122,7 @@ def test_all_workers_are_killed_and_new_ones_go_on(cast: Cast) -> None:
     for process in (*cast.gpu.values(), cast.cpu):
         stage.site.fleet.kill(process)
     before = {item.id: item.result_key for item in stage.site.items(job) if item.state == ItemState.DONE}
-    cast.cpu = stage.site.fleet.worker("cpu", "cpu")
+    cast.cpu = stage.cpu()
     for name in CLOCKS:
         cast.again(name)
     stage.check(job)
@@ -199,12 +199,12 @@ NO_HINTS = [
     b'"regrow.expand"',
     b'{"body": "x"}',
     b'{"headers": {"task": "regrow.expand"}, "properties": {}}',
-    b'{"headers": {"task": "regrow.expand", "id": "1"}, "properties": {"delivery_tag": "1"}}',
-    b'{"headers": {"task": "regrow.expand", "id": "2"}, "properties": {"delivery_tag": "2", '
+    b'{"headers": {"task": "regrow.expand", "id": "1"}, "properties": {"delivery_tag": "1", "delivery_info": {"exchange": "", "routing_key": "gpu"}}}',
+    b'{"headers": {"task": "regrow.expand", "id": "2"}, "properties": {"delivery_tag": "2", "delivery_info": {"exchange": "", "routing_key": "gpu"}, '
     b'"body_encoding": "base64"}, "body": "%%%", "content-type": "application/json", "content-encoding": "utf-8"}',
-    b'{"headers": {"task": "regrow.expand", "id": "3"}, "properties": {"delivery_tag": "3", '
+    b'{"headers": {"task": "regrow.expand", "id": "3"}, "properties": {"delivery_tag": "3", "delivery_info": {"exchange": "", "routing_key": "gpu"}, '
     b'"body_encoding": "base64"}, "body": "e30=", "content-type": "application/x-python-serialize"}',
-    b'{"headers": {"task": ["regrow.expand"], "id": 4}, "properties": {"delivery_tag": "4"}, "body": "e30="}',
+    b'{"headers": {"task": ["regrow.expand"], "id": 4}, "properties": {"delivery_tag": "4", "delivery_info": {"exchange": "", "routing_key": "gpu"}}, "body": "e30="}',
 ]
 
 
