@@ -85,6 +85,7 @@ def serve(host: str, port: int, data: Path | None, say: Say) -> None:
             if settings.device not in ("auto", "cpu"):
                 probe.answer(wait=True)
             _prepare(settings)
+            preconditions.folder(settings.storage)
             if broker:
                 _start_broker(processes, broker, preconditions.folder(settings.data / "broker"), logs)
             uploads = preconditions.folder(settings.data / "tmp")

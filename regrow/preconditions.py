@@ -35,7 +35,11 @@ def read_settings(data: Path | None) -> Settings:
     if url.get_backend_name() == "sqlite" and url.database:
         url = url.set(database=str(Path(url.database).resolve()))
     return settings.model_copy(
-        update={"data": settings.data.resolve(), "database_url": url.render_as_string(hide_password=False)}
+        update={
+            "data": settings.data.resolve(),
+            "database_url": url.render_as_string(hide_password=False),
+            "priors": str(Path(settings.priors).resolve()) if settings.priors else "",
+        }
     )
 
 

@@ -45,6 +45,19 @@ def describe(name: str, folder: Path) -> Prior:
     )
 
 
+def installed(folder: str) -> dict[str, Path]:
+    """The sub-folders of a folder of priors, by their names; none if `folder` is empty.
+
+    Raises:
+        NotConfigured: it is not there.
+    """
+    if not folder:
+        return {}
+    if not Path(folder).is_dir():
+        raise NotConfigured(f"REGROW_PRIORS={folder} is not a folder.")
+    return {path.name: path for path in sorted(Path(folder).resolve().iterdir()) if path.is_dir()}
+
+
 def register(session: Session, name: str, folder: Path) -> Prior:
     """Make a prior known to the service, or known anew after its files changed."""
     return session.merge(describe(name, folder))

@@ -10,7 +10,10 @@ from enum import StrEnum
 from typing import Any
 
 from celery import Celery
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
 from kombu.exceptions import OperationalError
+from kombu.transport import redis
 from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
@@ -34,7 +37,7 @@ Enqueue = Callable[[Task], None]
 
 def make_app(broker_url: str, **conf: Any) -> Celery:
     """A Celery application on the Redis at `broker_url`."""
-    app = Celery("regrow", broker=broker_url, set_as_current=False)
+    app = Celery("regrow", broker=broker_url, amqp=_Amqp, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
         task_serializer="json",
@@ -42,6 +45,8 @@ def make_app(broker_url: str, **conf: Any) -> Celery:
         task_create_missing_queues=True,
         task_default_queue=Queue.CPU,
         broker_connection_retry_on_startup=True,
+        # However long the broker is away: a worker that gave up would have to be started by hand.
+        broker_connection_max_retries=None,
         broker_transport_options={"socket_connect_timeout": 2, "socket_timeout": 10},
         **conf,
     )
@@ -76,9 +81,59 @@ def hinted(app: Celery, task: Task) -> bool:
             waiting = connection.default_channel.client.lrange(str(QUEUE_OF[task]), 0, 99)
     except (OperationalError, RedisError, OSError) as error:
         raise BrokerAway(str(error)) from error
-    return any(json.loads(message)["headers"]["task"] == task for message in waiting)
+    return any(_task_of(_decoded(message)) == task for message in waiting)
 
 
 def ping(app: Celery) -> None:
     """Ask the broker for a sign of life. Raises BrokerAway."""
     hinted(app, Task.INGEST)
+
+
+class _Channel(redis.Channel):
+    """Reads a queue in which anybody may have written anything: what is no message of ours is thrown away.
+
+    Celery alone would end the worker over it.
+    """
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            log.warning("something in a queue cannot be decoded and is thrown away: %s", error)
+            return None
+
+
+class _Transport(redis.Transport):
+    Channel = _Channel
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        if _task_of(message) is None:
+            log.warning("something in the queue %s is no task and is thrown away", queue)
+            return
+        super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+
+
+class _Connection(Connection):
+    def get_transport_cls(self) -> type[_Transport]:
+        return _Transport
+
+
+class _Amqp(AMQP):  # type: ignore[misc]  # Celery has no types
+    Connection = _Connection
+
+
+def _task_of(message: Any) -> str | None:
+    """The task that a decoded message names; None for what Celery did not put there."""
+    try:
+        named, _, how = message["headers"]["task"], message["headers"]["id"], message["properties"]
+        _ = how["delivery_tag"], how["delivery_info"]["exchange"]
+    except (LookupError, TypeError):
+        return None
+    return str(named)
+
+
+def _decoded(message: bytes) -> Any:
+    try:
+        return json.loads(message)
+    except ValueError:
+        return None

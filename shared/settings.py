@@ -23,6 +23,10 @@ class Settings(BaseSettings):
         SecretStr(""), description="Redis URL of the queue; empty: only `regrow serve`, which starts its own."
     )
 
+    priors: str = Field(
+        "", description="Folder of further priors, one a sub-folder and named after it; empty: only the built-in one."
+    )
+
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`; `cuda` never falls back to the CPU.")
     samplers: Annotated[int, Field(ge=0)] = Field(
         0, description="Samplers of one `regrow serve`; 0: one on a GPU, on a CPU one a core (8 at most)."
@@ -42,6 +46,12 @@ class Settings(BaseSettings):
     )
     sweep_seconds: Annotated[float, Field(gt=0)] = Field(
         10.0, description="How often lapsed claims are freed and forgotten hints sent again."
+    )
+
+    hang_seconds: Annotated[float, Field(gt=0)] = Field(
+        120.0,
+        description="A sampler hangs when no step has ended for this long, nor for 20 times its median step: it is "
+        "ended and its items are made again.",
     )
 
     min_free_gb: Annotated[float, Field(ge=0)] = Field(

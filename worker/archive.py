@@ -102,6 +102,8 @@ def build_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
             with storage.writing(key) as file:
                 write(contents, storage, file)
         except FileNotFoundError as error:
+            if not storage.there():
+                raise
             log.exception("archive of job %s", claim.id)
             with sessions.write() as session:
                 archives.fail(session, claim, f"a stored file is gone: {error.filename}")

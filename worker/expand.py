@@ -116,11 +116,15 @@ def expand_next(studio: Studio, wake: Callable[[], None]) -> int:
         more = items.waiting(session)
     if more:
         wake()
-    token, pace = batch[0].token, Pace()
+    token, pace = batch[0].token, Pace(studio.settings.hang_seconds)
 
     def renew() -> bool:
         if pace.hangs():
-            log.error("no step has ended for %.0f s after step %d; the batch is let go", pace.waited(), pace.step)
+            log.critical("no step has ended for %.0f s after step %d; the batch is let go", pace.waited(), pace.step)
+            if pace.begun():
+                # A call that does not return cannot be broken off, and would keep the device for good: the process
+                # ends, Celery starts another, and what it held lapses.
+                os._exit(1)
             return False
         with studio.sessions.write() as session:
             return items.renew(session, token, pace.step, lease)

@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from billiard import active_children
@@ -23,7 +24,7 @@ from celery import Celery
 from celery.signals import celeryd_init, worker_process_init, worker_shutting_down
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import workers
+from shared import priors, workers
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
 from shared.queue import Enqueue, Queue, make_app, make_enqueue
@@ -82,7 +83,7 @@ def bench() -> Bench:
     return Bench(
         settings=settings,
         sessions=make_sessions(settings.database),
-        storage=Folder(settings.storage),
+        storage=Folder(settings.storage, may_make=False),
         enqueue=make_enqueue(make_app(settings.broker_url.get_secret_value())),
         name=f"{socket.gethostname()}:{os.getpid()}",
     )
@@ -93,7 +94,6 @@ def studio() -> "Studio":
     """A gpu worker's: loads torch, chooses the device (see worker.device for what it raises), registers the priors."""
     import torch
 
-    from shared import priors
     from shared.spec import ENGINE_VERSION
     from worker import device
     from worker.expand import Batches, Studio
@@ -103,8 +103,6 @@ def studio() -> "Studio":
     at = bench()
     chosen = device.choose(at.settings.device)
     torch.set_num_threads(at.settings.threads)
-    with at.sessions.write() as session:
-        builtin = priors.register(session, "builtin", BUILTIN)
     parent = os.getppid()
     return Studio(
         settings=at.settings,
@@ -114,7 +112,7 @@ def studio() -> "Studio":
         device=chosen,
         batches=Batches(1 if chosen.type == "cpu" else at.settings.batch or 2),
         priors=PriorCache(load, capacity=1),
-        prior_folders={"builtin": (BUILTIN, builtin.sha256)},
+        prior_folders=_register({**priors.installed(at.settings.priors), "builtin": BUILTIN}),
         made_by={
             "engine": ENGINE_VERSION,
             "regrow": version("regrow"),
@@ -128,6 +126,18 @@ def studio() -> "Studio":
         # A spawned child outlives a parent that was killed, and would keep the GPU.
         stop=lambda: os.getppid() != parent,
     )
+
+
+def _register(folders: dict[str, Path]) -> dict[str, tuple[Path, str]]:
+    """Make the priors in some folders known; folder and hash of each, by name. One that is broken stops no other."""
+    known = {}
+    for name, folder in folders.items():
+        try:
+            with bench().sessions.write() as session:
+                known[name] = folder, priors.register(session, name, folder).sha256
+        except NotConfigured as error:
+            log.error("the prior %s is left out: %s", name, error.detail)  # noqa: TRY400  (a traceback says no more)
+    return known
 
 
 @celeryd_init.connect

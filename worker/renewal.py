@@ -72,11 +72,12 @@ def held(sessions: Sessions, model: Leasable, claim: Claim, settings: Settings) 
 class Pace:
     """The steps of a sampler: how far it is, and whether it hangs.
 
-    It hangs when no step has ended for 120 s and for 20 times the median step: then its lease is to lapse.
+    It hangs when no step has ended for `patience` seconds and for 20 times the median step: then its lease is to lapse.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, patience: float, now: Callable[[], float] = time.monotonic) -> None:
         self.step = 0
+        self._patience = patience
         self._now = now
         self._last = now()
         self._seconds: list[float] = []
@@ -92,4 +93,8 @@ class Pace:
         return self._now() - self._last
 
     def hangs(self) -> bool:
-        return self.waited() > max(120.0, 20 * median(self._seconds or [0.0]))
+        return self.waited() > max(self._patience, 20 * median(self._seconds or [0.0]))
+
+    def begun(self) -> bool:
+        """Whether a step was noted: before the first, a prior may still be read from a slow disk."""
+        return bool(self._seconds)

@@ -40,6 +40,8 @@ def sweep(sessions: Sessions, storage: Folder) -> set[Task]:
 
 def _empty_trash(sessions: Sessions, storage: Folder) -> None:
     """Remove the files of what was deleted. A storage that is away is asked again next time."""
+    if not storage.there():
+        return
     try:
         while True:
             with sessions.write() as session:
@@ -53,7 +55,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = Settings()
     sessions = make_sessions(settings.database)
-    storage = Folder(settings.storage)
+    storage = Folder(settings.storage, may_make=False)
     enqueue = make_enqueue(make_app(settings.broker_url.get_secret_value()))
     end = threading.Event()
 

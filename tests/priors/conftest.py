@@ -2,46 +2,21 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+from diffusers import UNet2DConditionModel
 from prior_files import WEIGHTS, rename
 from safetensors.torch import load_file, save_file
+from tiny_prior import tiny_vae, write_tiny_prior
 from transformers import CLIPTextConfig, CLIPTextModel
-
-
-def _vae(**config: Any) -> AutoencoderKL:
-    blocks: dict[str, Any] = {
-        "down_block_types": ("DownEncoderBlock2D",) * 2,
-        "up_block_types": ("UpDecoderBlock2D",) * 2,
-        "block_out_channels": (8, 8),
-        "norm_num_groups": 4,
-    }
-    return AutoencoderKL(**blocks | config)
 
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An unconditional prior: 16 px images, 4 x 8 x 8 latents."""
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("plain")
-    unet = UNet2DModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-    )
-    _vae(scaling_factor=0.5, mid_block_add_attention=False).save_pretrained(folder / "vae")
-    unet.save_pretrained(folder / "unet")
-    (folder / "scheduler").mkdir()
-    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
-    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(schedule))
+    write_tiny_prior(folder)
     return folder
 
 
@@ -50,7 +25,7 @@ def stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Stable Diffusion 1.x folder as it was published: PNDM, float16, the names its weights had then."""
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("stable-diffusion")
-    _vae(scaling_factor=0.18215).half().save_pretrained(folder / "vae")
+    tiny_vae(scaling_factor=0.18215).half().save_pretrained(folder / "vae")
     old_attention = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     rename(folder / "vae" / WEIGHTS, old_attention)
     unet = UNet2DConditionModel(

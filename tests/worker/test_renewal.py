@@ -7,7 +7,7 @@ from worker.renewal import Pace, Renewal
 
 def test_a_sampler_hangs_after_two_minutes_or_twenty_steps_without_one() -> None:
     at = [0.0]
-    pace = Pace(now=lambda: at[0])
+    pace = Pace(120.0, now=lambda: at[0])
     at[0] = 119.0
     assert not pace.hangs()
     at[0] = 121.0
