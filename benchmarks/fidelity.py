@@ -1,0 +1,253 @@
+"""How good are regrown images? `python -m benchmarks.fidelity DATASET.zip --runs exact balanced fewer='{"steps": 50}'`
+
+For each run prints seconds and network evaluations an image, PSNR to the original in kept and in hidden pixels (on the
+canvas, before blending), the spread between variants, the tell of the boxes (in the finished file), and the distance of
+the regrown images to real ones. Images and seeds are the same in each run; intervals (95 %) are of the difference to
+the first run, paired, from resampling the images. What was made is kept in --out, so that a run that was stopped goes
+on, and draws --out/grid.png: original, what is kept, and a column a run.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.features import distance, features, standardised
+from shared import images, plan
+from shared.formats import read
+from shared.formats.zips import Limits, SafeZip
+from shared.masks import inside_area
+from shared.plan import Labels
+from shared.spec import ExpansionSpec, ResolvedSpec, item_seed, resolve
+from shared.storage import sha256
+from shared.tell import box_tell
+from worker import recipe
+from worker.priors.diffusers import BUILTIN, load
+from worker.psld.prior import LatentPrior
+
+_RESAMPLES = 2000
+_GRID = 8
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image of the dataset, and where it lies on the canvas."""
+
+    name: str
+    sha256: str
+    original: Image.Image
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class Made:
+    """One image of one run. `x` is the canvas as 8-bit grey, `measures` what was noted."""
+
+    x: NDArray[np.uint8]
+    measures: dict[str, float]
+
+
+class Counted:
+    """A prior that counts how often its networks are evaluated."""
+
+    def __init__(self, prior: LatentPrior) -> None:
+        self._prior = prior
+        self.evaluations = 0
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._prior, name)
+        if name in ("eps", "encode", "decode"):
+            self.evaluations += 1
+        return found
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    torch.set_num_threads(1)
+    prior = load(arguments.prior, arguments.device)
+    chosen = _chosen(arguments.dataset, arguments.split, arguments.count)
+    runs = dict(_run(text) for text in arguments.runs)
+    made: dict[str, list[list[Made]]] = {}
+    for name, sampler in runs.items():
+        resolved = _resolved(sampler, prior, arguments.long_side)
+        folder = arguments.out / f"{name}-{sha256(resolved.model_dump_json().encode())[:8]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        made[name] = [
+            [_make(folder, prior, resolved, source, variant) for variant in range(1, arguments.variants + 1)]
+            for source in chosen
+        ]
+    real = _real(chosen, prior, arguments.long_side)
+    _print(made, real)
+    _draw(arguments.out / "grid.png", chosen, made, prior, arguments.long_side)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path, metavar="DATASET.zip")
+    parser.add_argument("--runs", nargs="+", default=["exact", "balanced"], metavar="NAME[=JSON]")
+    parser.add_argument("--split", default="valid", help="(default: %(default)s)")
+    parser.add_argument("--count", type=int, default=20, help="images, by hash (default: %(default)s)")
+    parser.add_argument("--variants", type=int, default=3, help="seeds an image (default: %(default)s)")
+    parser.add_argument("--long-side", type=int, help="of the canvas (default: the prior's own)")
+    parser.add_argument("--prior", type=Path, default=BUILTIN, metavar="FOLDER", help="(default: the built-in one)")
+    parser.add_argument("--device", default="cpu", help="(default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("build/fidelity"), help="(default: %(default)s)")
+    return parser
+
+
+def _run(text: str) -> tuple[str, dict[str, Any]]:
+    """A preset by its name, or any name with the sampler's fields as JSON."""
+    name, _, fields = text.partition("=")
+    return name, {"preset": name} if not fields else json.loads(fields)
+
+
+def _chosen(path: Path, split: str, count: int) -> list[Source]:
+    """The labelled images of a split, by hash."""
+    with SafeZip(path, Limits(members=100_000, bytes=2**36)) as archive:
+        found = [sample for sample in read(archive).samples if sample.split == split and sample.boxes]
+        data = {sample.image: archive.read(sample.member) for sample in found}
+    if not found:
+        raise SystemExit(f"{path} has no labelled image in the split {split}")
+    found.sort(key=lambda sample: sha256(data[sample.image]))
+    return [
+        Source(
+            sample.image,
+            sha256(data[sample.image]),
+            images.open_image(data[sample.image], sample.image),
+            Labels([[box.class_index, box.x0, box.y0, box.x1, box.y1] for box in sample.boxes]),
+        )
+        for sample in found[:count]
+    ]
+
+
+def _resolved(sampler: Mapping[str, Any], prior: LatentPrior, long_side: int | None) -> ResolvedSpec:
+    asked = {"dataset_id": "none", "sampler": sampler, "canvas": {"long_side": long_side}}
+    spec = ExpansionSpec.model_validate(asked)
+    return resolve(spec, prior_sha256="", native_size=prior.native_size, multiple=prior.multiple)
+
+
+def _make(folder: Path, prior: LatentPrior, resolved: ResolvedSpec, source: Source, variant: int) -> Made:
+    """Made before, or made now and kept."""
+    path = folder / f"{source.sha256[:12]}-{variant}.npz"
+    if path.exists():
+        with np.load(path) as kept:
+            return Made(kept["x"], json.loads(str(kept["measures"])))
+    made = _sample(prior, resolved, source, variant)
+    partial = path.with_suffix(".part.npz")
+    np.savez_compressed(partial, x=made.x, measures=np.array(json.dumps(made.measures)))
+    partial.replace(path)
+    print(f"{path}: {made.measures}", flush=True)
+    return made
+
+
+def _sample(prior: LatentPrior, resolved: ResolvedSpec, source: Source, variant: int) -> Made:
+    seed = item_seed(0, source.sha256, variant)
+    keep, placement = plan.keep_mask(resolved, source.labels, *source.original.size, seed)
+    x = images.to_canvas(source.original, placement, 255)
+    counted, started = Counted(prior), time.perf_counter()
+    new = recipe.regrow(counted, resolved, x[None], keep[None], [seed], lambda _done, _steps: None)[0]
+    seconds = time.perf_counter() - started
+    file = plan.blend(new, keep, placement, source.original, source.labels, resolved)
+    corners, gap = plan.corners(source.labels.boxes), plan.FEATHER * max(file.size)
+    tell = box_tell(images.colours(file), images.colours(source.original), corners, gap)
+    error = ((np.clip(new, -1, 1) - x) ** 2).mean(axis=0)
+    measures = {
+        "seconds": seconds,
+        "evaluations": counted.evaluations,
+        "kept": _psnr(error[keep & inside_area(placement)]),
+        "hidden": _psnr(error[~keep]),
+        "tell": float("nan") if tell is None else tell,
+    }
+    grey = ((np.clip(new, -1, 1).mean(axis=0) + 1) * 127.5).round().astype(np.uint8)
+    return Made(grey, measures)
+
+
+def _psnr(squared: NDArray[np.float32]) -> float:
+    return float(10 * np.log10(4 / squared.mean()))
+
+
+def _real(chosen: Sequence[Source], prior: LatentPrior, long_side: int | None) -> NDArray[np.float32]:
+    resolved = _resolved({}, prior, long_side)
+    places = [images.place(*s.original.size, resolved.long_side, resolved.multiple) for s in chosen]
+    canvases = [images.to_canvas(s.original, p, 255).mean(axis=0) for s, p in zip(chosen, places, strict=True)]
+    return np.stack(canvases)
+
+
+def _print(made: Mapping[str, list[list[Made]]], real: NDArray[np.float32]) -> None:
+    grey = {name: _grey(rows) for name, rows in made.items()}
+    flat = [features(each.reshape(-1, *each.shape[-2:])) for each in grey.values()]
+    real_features, *sets = standardised(features(real), *flat)
+    by_image = {name: each.reshape(len(real), -1, each.shape[-1]) for name, each in zip(made, sets, strict=True)}
+    first = next(iter(made))
+    print(
+        "\nrun                s/image  evaluations  kept dB  hidden dB  spread  tell   distance to real (- first, 95 %)"
+    )
+    for name, rows in made.items():
+        said = [f"{np.mean(_values(rows, key)):{form}}" for key, form in _COLUMNS]
+        spread = float(grey[name].std(axis=1).mean()) if len(rows[0]) > 1 else float("nan")
+        tell = float(np.nanmedian(_values(rows, "tell")))
+        low, high = _interval(real_features, by_image[name], by_image[first])
+        there = distance(real_features, by_image[name].reshape(-1, by_image[name].shape[-1]))
+        print(
+            f"{name:18} {said[0]}  {said[1]}  {said[2]}  {said[3]}  {spread:6.3f}  {tell:5.2f}  "
+            f"{there:8.4f} ({low:+.4f} to {high:+.4f})"
+        )
+
+
+_COLUMNS = (("seconds", "7.1f"), ("evaluations", "11.0f"), ("kept", "7.2f"), ("hidden", "9.2f"))
+
+
+def _values(rows: Sequence[Sequence[Made]], key: str) -> list[float]:
+    return [made.measures[key] for row in rows for made in row]
+
+
+def _grey(rows: Sequence[Sequence[Made]]) -> NDArray[np.float32]:
+    """(images, variants, H, W) in [-1, 1]."""
+    pictures = np.stack([np.stack([made.x for made in row]) for row in rows])
+    return (pictures.astype(np.float32) / 127.5) - 1
+
+
+def _interval(real: NDArray[Any], ours: NDArray[Any], first: NDArray[Any]) -> tuple[float, float]:
+    """95 % of the differences in distance to the first run, when the images are drawn again with replacement."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(_RESAMPLES // 10):
+        drawn = rng.integers(len(real), size=len(real))
+        a, b = (each[drawn].reshape(-1, each.shape[-1]) for each in (ours, first))
+        found.append(distance(real[drawn], a) - distance(real[drawn], b))
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _draw(
+    path: Path, chosen: Sequence[Source], made: Mapping[str, list[list[Made]]], prior: LatentPrior, side: int | None
+) -> None:
+    """Original, what is kept of it, and the first variant of each run; one row an image."""
+    rows = [np.hstack(list(_row(index, chosen, made, prior, side))) for index in range(min(_GRID, len(chosen)))]
+    Image.fromarray(np.vstack(rows)).save(path)
+    print(f"\n{path}: original, kept, {', '.join(made)}")
+
+
+def _row(
+    index: int, chosen: Sequence[Source], made: Mapping[str, list[list[Made]]], prior: LatentPrior, side: int | None
+) -> Iterator[NDArray[np.uint8]]:
+    source, resolved = chosen[index], _resolved({}, prior, side)
+    seed = item_seed(0, source.sha256, 1)
+    keep, placement = plan.keep_mask(resolved, source.labels, *source.original.size, seed)
+    grey = ((images.to_canvas(source.original, placement, 255).mean(axis=0) + 1) * 127.5).round().astype(np.uint8)
+    yield grey
+    yield np.where(keep, grey, 90).astype(np.uint8)
+    for rows in made.values():
+        yield rows[index][0].x
+
+
+if __name__ == "__main__":
+    main()
