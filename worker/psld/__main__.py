@@ -58,6 +58,7 @@ def regrow(
     keep, placement = keep_mask(resolved, boxes, original.width, original.height, seed)
     picture = images.to_canvas(original, placement, white)
     (x,) = recipe.regrow(prior, resolved, picture[None], keep[None], [seed], _show)
+    sys.stderr.write("\n")
     return blend(x, placement, original, boxes, resolved, white)
 
 
@@ -133,7 +134,7 @@ def _device(text: str) -> torch.device:
 
 
 def _show(done: int, steps: int) -> None:
-    sys.stderr.write(f"\rstep {done} of {steps}" + ("\n" if done == steps else ""))
+    sys.stderr.write(f"\rstep {done} of {steps}")
     sys.stderr.flush()
 
 
