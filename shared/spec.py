@@ -39,7 +39,11 @@ class Preset(Strict):
     steps: int
     gamma: float
     omega: float
+    omega_whole: float | None = None
+    """`omega` for operators that hide no pixels, where it is another."""
     eta: float = 0.0
+    denoiser_gradient: bool = True
+    finish: int = 0
     noise: float = 0.0
     """Standard deviation of the measurement's noise where the operator leaves it open."""
     reference: bool = False
@@ -49,7 +53,7 @@ class Preset(Strict):
 PRESETS: dict[str, Preset] = {
     "reference": Preset(version=1, steps=1000, gamma=0.2, omega=1.0, noise=0.05, reference=True),
     "exact": Preset(version=1, steps=1000, gamma=0.2, omega=1.0),
-    "balanced": Preset(version=1, steps=100, gamma=0.5, omega=2.5),
+    "balanced": Preset(version=2, steps=100, gamma=0.5, omega=2.5, omega_whole=0.6, finish=20),
 }
 """`reference` is what the authors' code runs, `exact` the same equations with our fixes. With fewer steps the pull of
 each must grow: docs/method.md has the measurements."""
@@ -140,6 +144,15 @@ class Sampler(Strict):
     gamma: float | None = Field(None, ge=0, le=100, description="Weight of the gluing term.")
     omega: float | None = Field(None, ge=0, le=100, description="Weight of the measurement term.")
     eta: float | None = Field(None, ge=0, le=1, description="Fresh noise in each step: 0 is DDIM, 1 is DDPM.")
+    denoiser_gradient: bool | None = Field(
+        None, description="Whether the pull goes through the denoiser; without, a step costs less and pulls worse."
+    )
+    finish: int | None = Field(
+        None,
+        ge=0,
+        le=200,
+        description="Steps after the walk that bring the result nearer to what was measured, by the decoder alone.",
+    )
 
     @model_validator(mode="after")
     def _reference_walks_evenly(self) -> Self:
@@ -229,6 +242,8 @@ class ResolvedSpec(Strict):
     image_format: Literal["same", "png", "jpeg"]
     # What jobs made before these existed did:
     reference: bool = False
+    denoiser_gradient: bool = True
+    finish: int = 0
 
     @property
     def mask(self) -> AnyMask | None:
@@ -240,7 +255,9 @@ def resolve(spec: ExpansionSpec, *, prior_sha256: str, native_size: int, multipl
     """Fill in what the spec left to the preset and to the prior. Invalid where the operator does not fit the canvas."""
     preset = PRESETS[spec.sampler.preset]
     chosen = {k: v for k, v in spec.sampler.model_dump(exclude={"preset"}).items() if v is not None}
-    numbers = preset.model_dump(exclude={"version", "noise"}) | chosen
+    numbers = preset.model_dump(exclude={"version", "noise", "omega_whole"}) | chosen
+    if spec.sampler.omega is None and preset.omega_whole is not None and spec.operator.kind != "inpaint":
+        numbers["omega"] = preset.omega_whole
     noise = preset.noise if spec.operator.noise is None else spec.operator.noise
     long_side = spec.canvas.long_side or native_size
     if misfit := spec.operator.misfit(-(-long_side // multiple) * multiple):

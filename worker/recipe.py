@@ -73,5 +73,7 @@ def guidance(resolved: ResolvedSpec) -> Guidance:
         omega=resolved.omega,
         eta=resolved.eta,
         fresh_noise=(resolved.operator.noise or 0.0) if resolved.reference else 0.0,
+        denoiser_gradient=resolved.denoiser_gradient,
+        finish=resolved.finish,
         conventions=REFERENCE if resolved.reference else OURS,
     )

@@ -143,6 +143,13 @@ def test_gaussian_blur_spreads_a_point_by_its_sigma() -> None:
     assert (spread.sum(0) @ (columns - 20) ** 2).sqrt() == pytest.approx(3, rel=0.01)
 
 
+def test_gaussian_blur_mirrors_the_edges() -> None:
+    mirrored = torch.cat([PICTURE.flip(-1), PICTURE, PICTURE.flip(-1)], dim=-1)
+    mirrored = torch.cat([mirrored.flip(-2), mirrored, mirrored.flip(-2)], dim=-2)
+    middle = gaussian_blur(48, 72, 3.0).forward(mirrored)[..., 16:32, 24:48]
+    torch.testing.assert_close(gaussian_blur(*WIDE, 3.0).forward(PICTURE), middle)
+
+
 @pytest.mark.parametrize(("angle", "down", "right"), [(0.0, 0, 1), (90.0, 1, 0), (45.0, -1, 1), (135.0, 1, 1)], ids=str)
 def test_motion_blur_spreads_a_point_along_its_line(angle: float, down: int, right: int) -> None:
     point = torch.zeros(1, 3, 31, 31)

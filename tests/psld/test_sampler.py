@@ -1,5 +1,6 @@
 """The sampler on a prior whose noise predictor is exact, so that what must come out is known."""
 
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -74,14 +75,18 @@ def test_without_guidance_samples_have_the_priors_mean_and_covariance(eta: float
     assert torch.linalg.matrix_norm(z.T.cov() - prior.cov) / torch.linalg.matrix_norm(prior.cov) < 0.15
 
 
+@pytest.mark.parametrize("denoiser_gradient", [True, False])
 @pytest.mark.parametrize(("gamma", "omega"), [(0.0, 0.7), (0.7, 0.0), (0.4, 0.9)])
-def test_a_step_is_the_estimate_less_the_gradient_worked_out_by_hand(gamma: float, omega: float) -> None:
+def test_a_step_is_the_estimate_less_the_gradient_worked_out_by_hand(
+    gamma: float, omega: float, denoiser_gradient: bool
+) -> None:
     # A lossy autoencoder (E D z = z / 2): with a lossless one the sign inside the gluing would not show.
     prior = correlated()
     prior = GaussianPrior(prior.mean, prior.cov, ROTATION, ROTATION.T.contiguous() / 2)
     operator = left_half()
     y = operator.forward(images(prior, 3))
-    x = sample(prior, operator, y, seeded(range(3)), Guidance(1, gamma, omega))
+    guidance = Guidance(1, gamma, omega, denoiser_gradient=denoiser_gradient)
+    x = sample(prior, operator, y, seeded(range(3)), guidance)
 
     D, E = (torch.kron(mixing.double(), torch.eye(SIDE**2)) for mixing in (prior.decoder, prior.encoder))
     A = torch.diag(operator.mask.expand(1, 3, -1, -1).flatten().double())
@@ -92,8 +97,9 @@ def test_a_step_is_the_estimate_less_the_gradient_worked_out_by_hand(gamma: floa
         z0 = J @ (z - ab.sqrt() * prior.mean) + prior.mean
         r = A @ D @ z0 - y[row].flatten().double()
         to_z0 = E @ (D @ z0 - A.T @ r) - z0
-        pull = omega * J.T @ D.T @ A.T @ r / r.norm()
-        pull += gamma * J.T @ (E @ (D - A.T @ A @ D) - identity).T @ to_z0 / to_z0.norm()
+        pull = omega * D.T @ A.T @ r / r.norm()
+        pull += gamma * (E @ (D - A.T @ A @ D) - identity).T @ to_z0 / to_z0.norm()
+        pull = J.T @ pull if denoiser_gradient else pull
         torch.testing.assert_close(x[row].flatten(), (D @ (z0 - pull)).float(), rtol=1e-4, atol=1e-5)
 
 
@@ -160,11 +166,11 @@ def test_hidden_pixels_follow_what_the_kept_ones_tell_of_them(seed: int) -> None
     assert x[:, ~k].std(0).mean() == pytest.approx(spread, rel=0.25)
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_a_row_does_not_depend_on_its_batch(eta: float) -> None:
+@pytest.mark.parametrize("more", [{}, {"eta": 1.0}, {"denoiser_gradient": False}, {"finish": 20}, {"fresh_noise": 0.1}])
+def test_a_row_does_not_depend_on_its_batch(more: dict[str, float]) -> None:
     prior, operator = correlated(), left_half()
     y = operator.forward(images(prior, 3))
-    guidance = Guidance(100, 0.05, 0.1, eta)
+    guidance = Guidance(**({"steps": 100, "gamma": 0.05, "omega": 0.1} | more))
     together = sample(prior, operator, y, seeded([4, 5, 6]), guidance)
     for row, seed in enumerate([4, 5, 6]):
         alone = sample(prior, operator, y[row : row + 1], seeded([seed]), guidance)
@@ -229,6 +235,59 @@ def test_a_weight_of_zero_costs_nothing(gamma: float, omega: float, asked: dict[
     prior = Watched(correlated())
     free(prior, [1], Guidance(5, gamma, omega))
     assert prior.asked == asked
+
+
+def test_without_the_denoisers_gradient_the_denoiser_is_not_differentiated() -> None:
+    prior = Watched(correlated())
+    free(prior, [1], Guidance(5, 1.0, 1.0, denoiser_gradient=False))
+    assert prior.asked == {"eps": 5, "decode": 6, "encode": 5, "gradients": 0}
+
+
+def test_a_finish_asks_the_decoder_alone() -> None:
+    prior = Watched(correlated())
+    free(prior, [1], Guidance(5, 0.0, 0.0, finish=7))
+    assert prior.asked == {"eps": 5, "decode": 8, "encode": 0, "gradients": 0}
+
+
+def test_the_longer_the_finish_the_nearer_are_kept_pixels() -> None:
+    prior, operator = correlated(), left_half()
+    y = operator.forward(images(prior, 4))
+    residuals = [
+        (operator.forward(sample(prior, operator, y, seeded(range(4)), Guidance(20, 0.02, 0.05, finish=n))) - y)
+        .flatten(1)
+        .norm(dim=1)
+        for n in (0, 5, 20, 80)
+    ]
+    assert all((later < earlier).all() for earlier, later in itertools.pairwise(residuals))
+    assert (residuals[-1] < 0.1 * residuals[0]).all()
+
+
+def test_during_the_finish_on_step_is_called_as_after_the_last_step_and_may_stop_it() -> None:
+    class Stop(Exception):
+        pass
+
+    calls: list[tuple[int, int]] = []
+
+    def note(done: int, steps: int) -> None:
+        calls.append((done, steps))
+        if len(calls) == 5:
+            raise Stop
+
+    prior = Watched(correlated())
+    with pytest.raises(Stop):
+        sample(prior, everything(), torch.zeros(1, 3, 4, 4), seeded([1]), Guidance(3, 0, 0, finish=9), on_step=note)
+    assert calls == [(1, 3), (2, 3), (3, 3), (3, 3), (3, 3)]
+    assert prior.asked["decode"] == 2
+
+
+def test_a_finish_that_breaks_names_its_step_and_row() -> None:
+    class Breaks(Watched):
+        def decode(self, z: Tensor) -> Tensor:
+            broken = torch.tensor([1.0, float("nan"), 1.0]).view(3, 1, 1, 1)
+            return super().decode(z) * (broken if self.asked["decode"] >= 2 else 1.0)
+
+    with pytest.raises(NumericalFault, match=r"after step 6 in rows \[1\]"):
+        free(Breaks(correlated()), [1, 2, 3], Guidance(4, 0, 0, finish=5))
 
 
 def test_on_step_is_called_after_each_step() -> None:
@@ -302,6 +361,7 @@ def test_each_measurement_needs_a_generator() -> None:
         ({"omega": float("nan")}, "gamma and omega"),
         ({"eta": 1.5}, "eta"),
         ({"fresh_noise": -0.1}, "fresh_noise"),
+        ({"finish": -1}, "finish"),
     ],
 )
 def test_guidance_refuses_numbers_out_of_range(numbers: dict[str, float], message: str) -> None:

@@ -38,6 +38,8 @@ def test_a_resolved_spec_has_the_numbers_of_its_preset_and_what_was_asked_beside
     ("spec", "message"),
     [
         ({"sampler": {"preset": "reference", "steps": 30}}, "must divide 1000, and 30 do not"),
+        ({"sampler": {"finish": -1}}, "greater than or equal to 0"),
+        ({"sampler": {"finish": 201}}, "less than or equal to 200"),
         ({"sampler": {"preset": "wild"}}, "'reference', 'exact'"),
         ({"operator": {"noise": -0.1}}, "greater than or equal to 0"),
         ({"operator": {"noise": float("nan")}}, "finite number"),
@@ -88,9 +90,16 @@ def test_whether_an_operator_fits_is_asked_of_the_whole_canvas_and_not_of_the_pi
 
 
 def test_a_resolved_spec_of_before_the_newer_fields_still_reads() -> None:
-    newer = {"reference"}
+    newer = {"reference", "denoiser_gradient", "finish"}
     old = {name: value for name, value in resolved().model_dump(mode="json").items() if name not in newer}
     del old["operator"]["noise"]
     read = ResolvedSpec.model_validate(old)
-    assert not read.reference
+    assert (read.reference, read.denoiser_gradient, read.finish) == (False, True, 0)
     assert not read.operator.noise
+
+
+def test_where_no_pixels_are_hidden_balanced_pulls_more_gently_unless_told_otherwise() -> None:
+    blur = {"kind": "gaussian_blur"}
+    assert (resolved().omega, resolved(operator=blur).omega) == (2.5, 0.6)
+    assert resolved(operator=blur, sampler={"omega": 3}).omega == 3
+    assert resolved(operator=blur, sampler={"preset": "exact"}).omega == 1

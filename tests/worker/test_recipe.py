@@ -55,6 +55,22 @@ def test_the_other_presets_measure_without_noise_unless_asked(prior: DiffusersPr
     assert not np.array_equal(regrow(prior, noisy), by_hand.numpy())
 
 
+@pytest.mark.parametrize("change", [{"denoiser_gradient": False}, {"finish": 2}, {"eta": 0.5}, {"gamma": 0.1}])
+def test_what_is_asked_of_the_sampler_beside_the_preset_reaches_it(
+    prior: DiffusersPrior, change: dict[str, float]
+) -> None:
+    spec = resolved(sampler={"preset": "exact", "steps": 3, **change})
+    operator = Inpaint(torch.from_numpy(KEEP)[:, None])
+    y = operator.forward(torch.from_numpy(RAMP))
+    numbers = {"steps": 3, "gamma": 0.2, "omega": 1.0}
+    by_hand, plain = (
+        sample(prior, operator, y, [torch.Generator().manual_seed(3)], Guidance(**(numbers | more)))
+        for more in (change, {})
+    )
+    assert np.array_equal(regrow(prior, spec), by_hand.numpy())
+    assert not torch.equal(by_hand, plain)
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 def test_a_row_does_not_depend_on_its_batch(prior: DiffusersPrior, noise: float) -> None:
     spec = resolved(sampler={"steps": 4}, operator={"noise": noise})

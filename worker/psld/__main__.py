@@ -59,6 +59,7 @@ def regrow(
     keep, placement = keep_mask(resolved, labels, original.width, original.height, seed)
     picture = images.to_canvas(original, placement, white)
     (x,) = recipe.regrow(prior, resolved, picture[None], keep[None], [seed], _show)
+    sys.stderr.write("\n")
     return blend(x, keep, placement, original, labels, resolved, white)
 
 
@@ -134,7 +135,7 @@ def _device(text: str) -> torch.device:
 
 
 def _show(done: int, steps: int) -> None:
-    sys.stderr.write(f"\rstep {done} of {steps}" + ("\n" if done == steps else ""))
+    sys.stderr.write(f"\rstep {done} of {steps}")
     sys.stderr.flush()
 
 

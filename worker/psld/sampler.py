@@ -5,7 +5,7 @@ the weights ``gamma`` and ``omega`` as Prairie et al. use them. Where their code
 way is a value: ``Conventions``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -20,9 +20,12 @@ from worker.psld.schedule import Step, reference_walk, walk
 Draw = Callable[[Sequence[torch.Generator], tuple[int, ...]], Tensor]
 Noise = Callable[[tuple[int, ...]], Tensor]
 
+POLISH_RATE = 0.03
+"""How far one step of ``polish`` moves a latent, at most; latents have unit variance."""
+
 
 class NumericalFault(ArithmeticError):
-    """Values stopped being finite after ``step`` (counted from 1) in the batch's ``rows``."""
+    """Values stopped being finite after ``step`` (counted from 1, those of the finish too) in the batch's ``rows``."""
 
     def __init__(self, step: int, rows: Sequence[int]) -> None:
         super().__init__(f"values are not finite after step {step} in rows {list(rows)} of the batch")
@@ -61,7 +64,10 @@ class Guidance:
     ``gamma`` weighs the gluing norm ||g - z0||, ``omega`` the measurement norm ||r||: both are lengths of a step, as
     the norms are not squared, so the pull of a whole run grows with steps * (gamma + omega). ``eta`` in [0, 1] goes
     from DDIM (no noise on the way) to DDPM. ``fresh_noise`` is the standard deviation of the noise that the authors'
-    code adds to A x0 at each step, in units of the image's [-1, 1]. ValueError for values outside their range.
+    code adds to A x0 at each step, in units of the image's [-1, 1]. Without ``denoiser_gradient`` the loss is
+    differentiated with respect to z0 instead of z, which spares the denoiser's backward pass (He et al., Manifold
+    Preserving Guided Diffusion, 2023). ``finish`` is the number of steps of ``polish`` after the walk. ValueError for
+    values outside their range.
     """
 
     steps: int
@@ -69,6 +75,8 @@ class Guidance:
     omega: float
     eta: float = 0.0
     fresh_noise: float = 0.0
+    denoiser_gradient: bool = True
+    finish: int = 0
     conventions: Conventions = OURS
 
     def __post_init__(self) -> None:
@@ -80,6 +88,8 @@ class Guidance:
             raise ValueError(f"eta must be between 0 and 1, not {self.eta}")
         if not self.fresh_noise >= 0:
             raise ValueError(f"fresh_noise must not be negative, not {self.fresh_noise}")
+        if self.finish < 0:
+            raise ValueError(f"finish must not be negative, not {self.finish}")
 
     @property
     def pulls(self) -> bool:
@@ -115,7 +125,8 @@ def sample(
     ``y`` is float32 on the prior's device. Each row has a CPU generator of its own for its start and for the noise of
     each step, as far as ``guidance`` has any: first that of the measurement, then, where eta > 0, that of the latent.
     What a row becomes does not depend on its batch beyond rounding (but see ``batch_norm``). ``draw`` is the source of
-    all this noise. ``on_step(done, steps)`` is called after each step and stops the walk by raising.
+    all this noise. ``on_step(done, steps)`` is called after each step and stops the walk by raising; after each step of
+    the finish it is called as after the last of the walk.
 
     Returns float32 (B, 3, H, W), about [-1, 1] and not clamped. Raises ValueError where y, generators and prior do not
     fit each other, and NumericalFault.
@@ -128,11 +139,16 @@ def sample(
         return draw(generators, shape).to(prior.device)
 
     z = noise(shape)
-    for done, step in enumerate(guidance.conventions.walk(prior.alpha_bar, guidance.steps), start=1):
+    steps = guidance.steps
+    for done, step in enumerate(guidance.conventions.walk(prior.alpha_bar, steps), start=1):
         z = finite(guided_step(prior, operator, y, z, step, guidance, noise), done)
         if on_step is not None:
-            on_step(done, guidance.steps)
-    return finite(prior.decode(z), guidance.steps)
+            on_step(done, steps)
+    for done, polished in enumerate(polish(prior, operator, y, z, guidance.finish), start=steps + 1):
+        z = finite(polished, done)
+        if on_step is not None:
+            on_step(steps, steps)
+    return finite(prior.decode(z), steps + guidance.finish)
 
 
 def guided_step(
@@ -148,11 +164,16 @@ def guided_step(
 
     ``noise(shape)`` gives unit noise (B, *shape).
     """
-    z = z.detach().requires_grad_(guidance.pulls)
-    with torch.set_grad_enabled(guidance.pulls):
+    through_denoiser = guidance.pulls and guidance.denoiser_gradient
+    z = z.detach().requires_grad_(through_denoiser)
+    with torch.set_grad_enabled(through_denoiser):
         e = prior.eps(z, torch.full((len(z),), step.t, device=z.device))
         z0 = (z - sqrt(1 - step.ab) * e) / sqrt(step.ab)
-        pull = grad(loss(prior, operator, y, z0, guidance, noise), z)[0] if guidance.pulls else 0.0
+    pull: Tensor | float = 0.0
+    if guidance.pulls:
+        with torch.enable_grad():
+            of = z if through_denoiser else z0.requires_grad_()
+            (pull,) = grad(loss(prior, operator, y, z0, guidance, noise), of)
     n = noise(z.shape[1:]) if guidance.eta > 0 else None
     return ddim(z0.detach(), e.detach(), step, guidance.eta, n) - pull
 
@@ -179,6 +200,22 @@ def loss(
         g = prior.encode(x0 - operator.step * operator.adjoint(r))
         L = L + guidance.gamma * norm(g - z0)
     return L.sum()
+
+
+def polish(prior: LatentPrior, operator: Operator, y: Tensor, z: Tensor, steps: int) -> Iterator[Tensor]:
+    """Yield latents ``steps`` times, each a step of Adam nearer to A D(z) = y: the decoder alone, no denoiser.
+
+    What is minimised is the mean square of each row's residual. Adam works on each entry by itself, so rows do not
+    meet. The latents that are yielded are one tensor, which changes.
+    """
+    z = z.detach().clone().requires_grad_()
+    adam = torch.optim.Adam([z], lr=POLISH_RATE)
+    for _ in range(steps):
+        with torch.enable_grad():
+            r = operator.forward(prior.decode(z)) - y
+            z.grad = grad(r.square().flatten(1).mean(dim=1).sum(), z)[0]
+        adam.step()
+        yield z.detach()
 
 
 def ddim(z0: Tensor, e: Tensor, step: Step, eta: float, n: Tensor | None) -> Tensor:
