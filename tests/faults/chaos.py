@@ -19,9 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import law
-import psutil
 import pytest
-from fleet import Process
+from fleet import Process, pool_of
 from live import free_port
 from sqlalchemy import select
 from stage import SPEC, Stage, open_stage
@@ -67,8 +66,7 @@ class Chaos:
         self.kills[kind] += self.ways[kind][1]()
 
     def child(self) -> bool:
-        parent = psutil.Process(self.running[self.random.choice(GPU)].pid)
-        children = [child for child in parent.children() if "spawn_main" in " ".join(child.cmdline())]
+        children = pool_of(self.running[self.random.choice(GPU)])
         for child in children:
             child.kill()
         return bool(children)

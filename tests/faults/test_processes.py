@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import redis
-from fleet import Process
+from fleet import Process, pool_of
 from live import free_port, until
 from stage import Stage, process_of
 
@@ -44,8 +44,7 @@ class Cast:
 
     def child_of(self, name: str) -> int:
         """The pool's child of a gpu worker; 0 while there is none."""
-        family = psutil.Process(self.gpu[name].pid).children()
-        return next((child.pid for child in family if "spawn_main" in " ".join(child.cmdline())), 0)
+        return next((child.pid for child in pool_of(self.gpu[name])), 0)
 
     def parent_of(self, child: int) -> str:
         """Which gpu worker a pool's child belongs to."""
