@@ -1,10 +1,12 @@
 # Each command sets up what it needs. `make help` prints this list.
 PYTHON ?= python3
+KILLS ?= 200
+SEED ?= 1
 # Without PASSIVE, two torch processes on the same cores wait for each other by spinning, and take 100 times longer.
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo test check format clean
+.PHONY: help install serve demo test chaos check format clean
 
 help:  ## Print this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +27,9 @@ demo: install  ## Do the whole job once on drawn X-rays: leaves a zip and a cont
 
 test: install  ## Run all tests, those against a real Redis and a real PostgreSQL included
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
+
+chaos: install  ## Kill whatever runs a job, at random, 200 times (KILLS=1000 for more), and see that nothing is lost
+	OMP_NUM_THREADS=1 .venv/bin/python tests/faults/chaos.py --kills $(KILLS) --seed $(SEED)
 
 check: install  ## Formatting, lint, types, import contracts
 	.venv/bin/ruff format --check

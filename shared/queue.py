@@ -129,7 +129,7 @@ def _task_of(message: Any) -> str | None:
         _ = how["delivery_tag"], how["delivery_info"]["exchange"]
     except (LookupError, TypeError):
         return None
-    return str(named)
+    return named if isinstance(named, str) else None
 
 
 def _decoded(message: bytes) -> Any:

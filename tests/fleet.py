@@ -7,9 +7,21 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[1]
 
 Process = subprocess.Popen[bytes]
+
+
+def pool_of(parent: Process) -> list[psutil.Process]:
+    """The living children of Celery's parent that do its tasks."""
+    found = []
+    for child in psutil.Process(parent.pid).children():
+        with suppress(psutil.Error):  # one that is gone by now, or not yet buried
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 class Fleet:

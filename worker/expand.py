@@ -121,7 +121,7 @@ def expand_next(studio: Studio, wake: Callable[[], None]) -> int:
     def renew() -> bool:
         if pace.hangs():
             log.critical("no step has ended for %.0f s after step %d; the batch is let go", pace.waited(), pace.step)
-            if pace.begun():
+            if pace.sampling:
                 # A call that does not return cannot be broken off, and would keep the device for good: the process
                 # ends, Celery starts another, and what it held lapses.
                 os._exit(1)
@@ -131,8 +131,8 @@ def expand_next(studio: Studio, wake: Callable[[], None]) -> int:
 
     with Renewal(renew, studio.settings.renew_seconds) as renewal:
 
-        def on_step(done: int, _steps: int) -> None:
-            pace.note(done)
+        def on_step(done: int, steps: int) -> None:
+            pace.note(done, steps)
             if renewal.lost or studio.stop():
                 raise Stopped
 
@@ -167,7 +167,6 @@ def _make(studio: Studio, batch: Sequence[Work], on_step: OnStep) -> None:
     wanted = batch[0].resolved.prior_sha256
     folder = next(folder for folder, sha256 in studio.prior_folders.values() if sha256 == wanted)
     prior = studio.priors.get(folder, str(studio.device))
-    on_step(0, 0)
     for group in _batches(sketches):
         _paint(studio, prior, group, on_step)
 
@@ -265,10 +264,12 @@ def _paint(studio: Studio, prior: LatentPrior, sketches: Sequence[Sketch], on_st
 
 
 def _sample(prior: LatentPrior, sketches: Sequence[Sketch], on_step: OnStep) -> np.ndarray[Any, Any]:
+    resolved = sketches[0].work.resolved
+    on_step(0, resolved.steps)
     masks = [sketch.keep for sketch in sketches if sketch.keep is not None]
     return regrow(
         prior,
-        sketches[0].work.resolved,
+        resolved,
         np.stack([sketch.x for sketch in sketches]),
         np.stack(masks) if masks else None,
         [sketch.work.seed for sketch in sketches],

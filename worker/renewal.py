@@ -77,16 +77,20 @@ class Pace:
 
     def __init__(self, patience: float, now: Callable[[], float] = time.monotonic) -> None:
         self.step = 0
+        self.sampling = False
+        """Whether a step is being made: before and after that, a slow disk may be read or written."""
         self._patience = patience
         self._now = now
         self._last = now()
         self._seconds: list[float] = []
 
-    def note(self, step: int) -> None:
-        """A step has ended."""
+    def note(self, step: int, steps: int) -> None:
+        """A step of `steps` has ended; 0: the first begins."""
         at = self._now()
-        self._seconds.append(at - self._last)
+        if step:
+            self._seconds.append(at - self._last)
         self.step, self._last = step, at
+        self.sampling = step < steps
 
     def waited(self) -> float:
         """Seconds since the last step ended."""
@@ -94,7 +98,3 @@ class Pace:
 
     def hangs(self) -> bool:
         return self.waited() > max(self._patience, 20 * median(self._seconds or [0.0]))
-
-    def begun(self) -> bool:
-        """Whether a step was noted: before the first, a prior may still be read from a slow disk."""
-        return bool(self._seconds)

@@ -60,6 +60,13 @@ def check(site: Site, job_id: str, like: Undisturbed, failed: Mapping[Key, str] 
         assert members[name] == like.members[name], f"{name} differs from the undisturbed job's"
 
 
+def images(site: Site, job_id: str) -> list[Key]:
+    """What new images the job's archive says it holds."""
+    with site.archive(job_id) as archive:
+        rows = [json.loads(line) for line in archive.read("manifest.jsonl").splitlines()]
+    return [(row["source"], row["variant"]) for row in rows if row["file"] in archive.namelist()]
+
+
 def _files(like: Undisturbed, failed: Mapping[Key, str]) -> set[str]:
     rows = [json.loads(line) for line in like.members["manifest.jsonl"].splitlines()]
     gone = [row for row in rows if (row["source"], row["variant"]) in failed]

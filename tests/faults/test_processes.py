@@ -3,6 +3,7 @@
 Two gpu workers whose clocks differ by two minutes, a cpu worker, two sweeps and the API run all the while.
 """
 
+import json
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import redis
-from fleet import Process
+from fleet import Process, pool_of
 from live import free_port, until
 from stage import Stage, process_of
 
@@ -43,8 +44,7 @@ class Cast:
 
     def child_of(self, name: str) -> int:
         """The pool's child of a gpu worker; 0 while there is none."""
-        family = psutil.Process(self.gpu[name].pid).children()
-        return next((child.pid for child in family if "spawn_main" in " ".join(child.cmdline())), 0)
+        return next((child.pid for child in pool_of(self.gpu[name])), 0)
 
     def parent_of(self, child: int) -> str:
         """Which gpu worker a pool's child belongs to."""
@@ -189,22 +189,24 @@ def test_an_api_that_is_killed_during_an_upload_leaves_no_half_dataset(cast: Cas
     assert uploaded["state"] == "ready"
 
 
+def like_a_hint(headers: dict[str, Any], properties: dict[str, Any] | None = None, **more: Any) -> bytes:
+    """What lies in a queue, but for what is wrong with it."""
+    told = {"delivery_tag": "1", "body_encoding": "base64", "delivery_info": {"exchange": "", "routing_key": "gpu"}}
+    kind = {"content-type": "application/json", "content-encoding": "utf-8", "body": "W1tdLCB7fSwge31d"}
+    whole = kind | {"headers": headers, "properties": told if properties is None else properties} | more
+    return json.dumps(whole).encode()
+
+
 NO_HINTS = [
-    b"",
-    b"\xff\xfe\x00",
-    b"not json",
-    b"{}",
-    b"[]",
-    b"17",
-    b'"regrow.expand"',
-    b'{"body": "x"}',
-    b'{"headers": {"task": "regrow.expand"}, "properties": {}}',
-    b'{"headers": {"task": "regrow.expand", "id": "1"}, "properties": {"delivery_tag": "1", "delivery_info": {"exchange": "", "routing_key": "gpu"}}}',
-    b'{"headers": {"task": "regrow.expand", "id": "2"}, "properties": {"delivery_tag": "2", "delivery_info": {"exchange": "", "routing_key": "gpu"}, '
-    b'"body_encoding": "base64"}, "body": "%%%", "content-type": "application/json", "content-encoding": "utf-8"}',
-    b'{"headers": {"task": "regrow.expand", "id": "3"}, "properties": {"delivery_tag": "3", "delivery_info": {"exchange": "", "routing_key": "gpu"}, '
-    b'"body_encoding": "base64"}, "body": "e30=", "content-type": "application/x-python-serialize"}',
-    b'{"headers": {"task": ["regrow.expand"], "id": 4}, "properties": {"delivery_tag": "4", "delivery_info": {"exchange": "", "routing_key": "gpu"}}, "body": "e30="}',
+    *(b"", b"\xff\xfe\x00", b"not json", b"{}", b"[]", b"17", b'"regrow.expand"', b'{"body": "x"}'),
+    like_a_hint({}),
+    like_a_hint({"task": "regrow.expand"}),
+    like_a_hint({"task": ["regrow.expand"], "id": "1"}),
+    like_a_hint({"task": "regrow.expand", "id": "1"}, {}),
+    like_a_hint({"task": "regrow.expand", "id": "1"}, {"delivery_tag": "1"}),
+    like_a_hint({"task": "regrow.expand", "id": "1"}, body="%%%"),
+    like_a_hint({"task": "regrow.expand", "id": "1"}, body="e30="),
+    like_a_hint({"task": "regrow.expand", "id": "1"}, **{"content-type": "application/x-python-serialize"}),
 ]
 
 

@@ -14,7 +14,7 @@ def test_a_sampler_hangs_after_two_minutes_or_twenty_steps_without_one() -> None
     assert pace.hangs()
     for step in range(3):
         at[0] += 30.0
-        pace.note(step)
+        pace.note(step, 100)
     at[0] += 20 * 30.0 - 1
     assert not pace.hangs()
     at[0] += 2
