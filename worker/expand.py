@@ -13,24 +13,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared import images, items, plan
 from shared.db import Sessions
 from shared.errors import RegrowError
 from shared.items import Result, Work
-from shared.masks import Area, inside_area, share_hidden
 from shared.plan import Labels
 from shared.settings import Settings
 from shared.sources import uploaded_mask
 from shared.storage import Folder, result_key, sha256, source_key
-from shared.tell import box_tell
 from worker.priors.cache import PriorCache
 from worker.psld.prior import LatentPrior
 from worker.psld.sampler import NumericalFault
-from worker.recipe import measured, regrow
+from worker.recipe import regrow
 from worker.renewal import Pace, Renewal
+from worker.sketch import Sketch, of_the_canvas, of_the_file
 
 log = logging.getLogger(__name__)
 
@@ -79,23 +77,6 @@ class Studio:
     made_by: dict[str, Any]
     stop: Callable[[], bool]
     """Asked between steps: is this process to end, because nobody waits for it any more?"""
-
-
-@dataclass(frozen=True)
-class Sketch:
-    """An item ready to be sampled."""
-
-    work: Work
-    original: Image.Image
-    placement: images.Placement
-    labels: Labels
-    keep: Area | None
-    """None where the operator hides no pixels."""
-    x: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
-
-    @property
-    def is_copied(self) -> bool:
-        return plan.is_copied(self.work.resolved, self.labels)
 
 
 def expand_next(studio: Studio, wake: Callable[[], None]) -> int:
@@ -291,7 +272,7 @@ def _settle(
     data = images.encode(image, image_format)
     key = result_key(work.job_id, work.item_id, work.token, EXTENSIONS[image_format])
     studio.storage.write(key, data)
-    measures = _measures(sketch, x) | _of_the_file(sketch, data)
+    measures = of_the_canvas(sketch, x) | of_the_file(sketch, data)
     made_by = {**studio.made_by, "prior_sha256": resolved.prior_sha256, "batch": batch}
     result = Result(key, sha256(data), round(seconds, 3), measures, made_by)
     with studio.sessions.write() as session:
@@ -299,46 +280,6 @@ def _settle(
     if not settled:
         # Another worker has the item now: its image stays, this one goes.
         studio.storage.delete(key)
-
-
-def _of_the_file(sketch: Sketch, data: bytes) -> dict[str, float]:
-    """Of the written file: how far the pixels that were to be the original's are from it, in its grey levels, and the
-    tell of its boxes."""
-    labels, resolved, boxes = sketch.labels, sketch.work.resolved, plan.corners(sketch.labels.boxes)
-    made = images.open_image(data, sketch.work.path)
-    new, old = images.colours(made), images.colours(sketch.original)
-    area = plan.protected(sketch.keep, sketch.placement, labels, resolved)
-    measures: dict[str, float] = {}
-    if area.any():
-        measures["largest_difference"] = int(np.abs(new[:, area] - old[:, area]).max())
-    tell = box_tell(new, old, boxes, gap=plan.FEATHER * max(made.size), white=sketch.work.white)
-    return measures | ({} if tell is None else {"box_tell": round(tell, 3)})
-
-
-def _measures(sketch: Sketch, x: np.ndarray[Any, np.dtype[np.float32]]) -> dict[str, float]:
-    """Before blending, on the canvas: share hidden, and PSNR in dB of kept and of hidden pixels to the original.
-
-    Where no pixels are hidden: PSNR of the picture, and of what the operator tells of it.
-    """
-    if sketch.is_copied:
-        return {"hidden_share": 0.0}
-    inside = inside_area(sketch.placement)
-    x = np.clip(x, -1, 1)
-    error = ((x - sketch.x) ** 2).mean(axis=0)
-    if sketch.keep is None:
-        seen, known = (measured(sketch.work.resolved, picture) for picture in (x, sketch.x))
-        return {"psnr": _psnr(error[inside]), "psnr_measured": _psnr((seen - known) ** 2)}
-    return {
-        "hidden_share": round(share_hidden(sketch.keep, inside), 4),
-        "psnr_kept": _psnr(error[sketch.keep & inside]),
-        "psnr_hidden": _psnr(error[~sketch.keep]),
-    }
-
-
-def _psnr(squared: np.ndarray[Any, np.dtype[np.float32]]) -> float:
-    """Peak signal to noise ratio in dB, the peak being the whole range [-1, 1]; 99 for a perfect match."""
-    mean = float(squared.mean())
-    return round(min(99.0, 10 * np.log10(4 / mean)), 2) if mean > 0 else 99.0
 
 
 def _out_of_memory(error: Exception) -> bool:
