@@ -114,6 +114,7 @@ def open_stage(home: Path, *, durable: bool = False) -> Iterator[Stage]:
         postgres.start()
         redis.start()
         write_tiny_prior(home / "priors" / "tiny")
+        (home / "priors" / "broken").mkdir()  # which is to keep nobody from the other
         orders = Orders(home / "orders.json")
         orders.give(step=SLOW)
         site = Site(
