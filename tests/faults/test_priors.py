@@ -5,11 +5,10 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from live import until
 from sqlalchemy import update
-from stage import SLOW, Stage, process_of
+from stage import SLOW, Stage, gone, process_of
 
 from shared.leases import MAX_LAPSES
 from shared.models import Item
@@ -113,7 +112,7 @@ def ends_a_process(stage: Stage, fault: str) -> None:
     job = stage.job()
     until(lambda: bool(stage.site.items(job)[0].worker), 240, "a worker has the item")
     process = process_of(stage.site.items(job)[0])
-    until(lambda: not psutil.pid_exists(process), 240, "the process has ended")
+    until(lambda: gone(process), 240, "the process has ended")
     stage.orders.give(step=SLOW)
     stage.check(job)
     assert stage.site.items(job)[0].lapses > 0
