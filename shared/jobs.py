@@ -1,6 +1,7 @@
 """The life of a job: made, paused, cancelled, tried again, moved to a new engine, deleted, concluded.
 
 A job has no state of its own: `states.job_state` computes it from its items, whose life is in `items`.
+The module is long because what may happen to a job, and what is locked in which order, is read together.
 """
 
 import hashlib
