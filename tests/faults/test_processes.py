@@ -5,6 +5,7 @@ Two gpu workers whose clocks differ by two minutes, a cpu worker, two sweeps and
 
 import json
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -187,7 +188,11 @@ def test_an_api_that_is_killed_during_an_upload_leaves_no_half_dataset(cast: Cas
 
 def like_a_hint(headers: dict[str, Any], properties: dict[str, Any] | None = None, **more: Any) -> bytes:
     """What lies in a queue, but for what is wrong with it."""
-    told = {"delivery_tag": "1", "body_encoding": "base64", "delivery_info": {"exchange": "", "routing_key": "gpu"}}
+    told = {
+        "delivery_tag": secrets.token_hex(4),
+        "body_encoding": "base64",
+        "delivery_info": {"exchange": "", "routing_key": "gpu"},
+    }
     kind = {"content-type": "application/json", "content-encoding": "utf-8", "body": "W1tdLCB7fSwge31d"}
     whole = kind | {"headers": headers, "properties": told if properties is None else properties} | more
     return json.dumps(whole).encode()
@@ -198,6 +203,7 @@ NO_HINTS = [
     like_a_hint({}),
     like_a_hint({"task": "regrow.expand"}),
     like_a_hint({"task": ["regrow.expand"], "id": "1"}),
+    like_a_hint({"task": "regrow.expand", "id": "1", "timelimit": 17}),
     like_a_hint({"task": "regrow.expand", "id": "1"}, {}),
     like_a_hint({"task": "regrow.expand", "id": "1"}, {"delivery_tag": "1"}),
     like_a_hint({"task": "regrow.expand", "id": "1"}, body="%%%"),
