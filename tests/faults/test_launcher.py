@@ -19,7 +19,7 @@ from regrow.errors import ClientError
 from samples.phantoms import write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
-SPEC = {"prior": "tiny", "variants": 2, "sampler": {"steps": 80}, "canvas": {"long_side": 32}, "reuse": False}
+SPEC = {"prior": "tiny", "variants": 2, "sampler": {"steps": 40}, "canvas": {"long_side": 32}, "reuse": False}
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +29,7 @@ def served(home: Path) -> Iterator[tuple["subprocess.Popen[bytes]", Client]]:
     """A `regrow serve` that is ready. When the block ends, so does the launcher, by SIGKILL."""
     port = free_port()
     env = {"REGROW_PRIORS": str(home / "priors"), "REGROW_SAMPLERS": "2", "REGROW_MIN_FREE_GB": "0"}
+    env |= {"REGROW_LEASE_SECONDS": "5", "REGROW_RENEW_SECONDS": "1", "REGROW_SWEEP_SECONDS": "1"}
     command = [sys.executable, "-m", "regrow", "serve", "--port", str(port), "--data", str(home / "data")]
     with (home / "console").open("ab") as console:
         launcher = subprocess.Popen(command, cwd=ROOT, env=os.environ | env, stdout=console, stderr=console)
