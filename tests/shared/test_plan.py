@@ -52,7 +52,7 @@ def made(
     keep, p = keep_mask(spec, labels, WIDTH, HEIGHT, seed)
     x = np.random.default_rng(seed).uniform(-1, 1, (3, p.canvas_height, p.canvas_width)).astype(np.float32)
     white = 4095 if original.mode == "I;16" else 255
-    image = blend(x, keep, p, original, labels, spec, white)
+    image = blend(x, keep, p, original, labels, spec, white, seed=seed)
     return np.asarray(from_canvas(x, p, original, white)), np.asarray(image), (keep, p)
 
 

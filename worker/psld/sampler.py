@@ -7,7 +7,7 @@ way is a value: ``Conventions``.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 
 import torch
 from torch import Tensor
@@ -77,6 +77,7 @@ class Guidance:
     fresh_noise: float = 0.0
     denoiser_gradient: bool = True
     finish: int = 0
+    enter: float = 1.0
     conventions: Conventions = OURS
 
     def __post_init__(self) -> None:
@@ -90,10 +91,17 @@ class Guidance:
             raise ValueError(f"fresh_noise must not be negative, not {self.fresh_noise}")
         if self.finish < 0:
             raise ValueError(f"finish must not be negative, not {self.finish}")
+        if not 0 < self.enter <= 1:
+            raise ValueError(f"enter must be above 0 and at most 1, not {self.enter}")
 
     @property
     def pulls(self) -> bool:
         return self.gamma > 0 or self.omega > 0
+
+    def path(self, alpha_bar: Tensor) -> list[Step]:
+        """The steps that are taken: the last ``enter`` of the walk."""
+        whole = self.conventions.walk(alpha_bar, self.steps)
+        return whole[-ceil(self.enter * self.steps) :]
 
 
 def draw(generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
@@ -117,6 +125,7 @@ def sample(
     generators: Sequence[torch.Generator],
     guidance: Guidance,
     *,
+    start: Tensor | None = None,
     draw: Draw = draw,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
@@ -138,9 +147,11 @@ def sample(
     def noise(shape: tuple[int, ...]) -> Tensor:
         return draw(generators, shape).to(prior.device)
 
-    z = noise(shape)
-    steps = guidance.steps
-    for done, step in enumerate(guidance.conventions.walk(prior.alpha_bar, steps), start=1):
+    path = guidance.path(prior.alpha_bar)
+    z, steps = noise(shape), len(path)
+    if start is not None:
+        z = sqrt(path[0].ab) * prior.encode(start) + sqrt(1 - path[0].ab) * z
+    for done, step in enumerate(path, start=1):
         z = finite(guided_step(prior, operator, y, z, step, guidance, noise), done)
         if on_step is not None:
             on_step(done, steps)
