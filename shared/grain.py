@@ -1,7 +1,7 @@
 """The finest detail, which no canvas and no autoencoder carries, given back as noise.
 
-What is regrown is softer than the original, the more so the smaller the canvas: a labelled box copied into it stands out
-by its sharpness alone (`shared.tell`). Grain of the strength that the original had makes up for it.
+What is regrown is softer than the original, the more so the smaller the canvas: a labelled box copied into it stands
+out by its sharpness alone (`shared.tell`). Grain as strong as that of the original makes up for it.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Canvases larger than a prior was trained on: the whole of the picture at the prior's own size first, then its detail."""
+"""Canvases larger than a prior was trained on: the picture as a whole at the prior's own size, then its detail."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,15 +22,20 @@ FINE_ENTER = 0.3
 FINE_STEPS = 0.5
 """Steps of the walk on the whole canvas, which it takes the share above of, to those of the first."""
 
+_LITTLE = 1e-2
+"""What is told of a place counts as nothing below this share of the most that is told of any."""
+
 
 class Coarse:
     """What an operator A on a large canvas measures of a small one: A U x / s, U enlarging by a cubic, s its norm.
 
-    ``large`` and ``small`` are (height, width). It is to be compared with ``scaled(y)``. Its adjoint is U^T A^T / s, and
-    as ||U / s|| is 1, its norm and with it the pull of a residual are no more than those of A.
+    ``large`` and ``small`` are (height, width). It is to be compared with ``scaled(y)``. Its adjoint is U^T A^T / s.
+    As ||U / s|| is 1, its norm is no more than that of A, whose step it keeps.
     """
 
-    def __init__(self, operator: Operator, large: tuple[int, int], small: tuple[int, int], device: torch.device) -> None:
+    def __init__(
+        self, operator: Operator, large: tuple[int, int], small: tuple[int, int], device: torch.device
+    ) -> None:
         self._operator = operator
         self._down, self._across = (_enlarging(*sides).to(device) for sides in zip(large, small, strict=True))
         self._scale = float(torch.linalg.matrix_norm(self._down, 2) * torch.linalg.matrix_norm(self._across, 2))
@@ -62,9 +67,6 @@ class Coarse:
         share = self.adjoint(torch.ones_like(y) * self.measured)
         known = share > _LITTLE * share.amax()
         return torch.where(known, self.adjoint(y) / share.where(known, 1.0), 0.0).clamp(-1, 1)
-
-
-_LITTLE = 1e-2
 
 
 def sample_large(

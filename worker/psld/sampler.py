@@ -66,8 +66,9 @@ class Guidance:
     from DDIM (no noise on the way) to DDPM. ``fresh_noise`` is the standard deviation of the noise that the authors'
     code adds to A x0 at each step, in units of the image's [-1, 1]. Without ``denoiser_gradient`` the loss is
     differentiated with respect to z0 instead of z, which spares the denoiser's backward pass (He et al., Manifold
-    Preserving Guided Diffusion, 2023). ``finish`` is the number of steps of ``polish`` after the walk. ValueError for
-    values outside their range.
+    Preserving Guided Diffusion, 2023). ``finish`` is the number of steps of ``polish`` after the walk. ``enter`` is the
+    share of the walk that is taken, its end: below 1 there should be a start that is nearer to the image than noise.
+    ValueError for values outside their range.
     """
 
     steps: int
@@ -133,7 +134,9 @@ def sample(
 
     ``y`` is float32 on the prior's device. Each row has a CPU generator of its own for its start and for the noise of
     each step, as far as ``guidance`` has any: first that of the measurement, then, where eta > 0, that of the latent.
-    What a row becomes does not depend on its batch beyond rounding (but see ``batch_norm``). ``draw`` is the source of
+    What a row becomes does not depend on its batch beyond rounding (but see ``batch_norm``). ``start`` are images
+    (B, 3, H, W) in [-1, 1] that the walk begins with, noised to the level where it is entered (Meng et al., SDEdit,
+    2022); without, it begins with noise. ``draw`` is the source of
     all this noise. ``on_step(done, steps)`` is called after each step and stops the walk by raising; after each step of
     the finish it is called as after the last of the walk.
 

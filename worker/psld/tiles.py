@@ -27,9 +27,6 @@ class Tiled:
         self.device = prior.device
         self.multiple = prior.multiple
         self.native_size = prior.native_size
-        self.encode = prior.encode
-        self.decode = prior.decode
-        self.latent_shape = prior.latent_shape
         self._tile = prior.latent_shape(prior.native_size, prior.native_size)[1]
 
     def eps(self, z: Tensor, t: Tensor) -> Tensor:
@@ -45,6 +42,15 @@ class Tiled:
                 part = self._prior.eps(z[..., row, column], t)
                 e = e + _placed(part * w_row[row, None] * w_column[column], z, row, column)
         return e
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self._prior.encode(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self._prior.decode(z)
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        return self._prior.latent_shape(height, width)
 
 
 def spans(side: int, tile: int) -> list[slice]:
