@@ -16,7 +16,9 @@ from shared.db import Sessions
 from shared.states import ArchiveState, JobState
 
 FRESH = 0.5
-"""Seconds for which an answer is given again. Clients are told to ask once a second."""
+"""Seconds after which a new look is taken, when somebody asks. Clients are told to ask once a second."""
+_GRACE = 0.6
+"""Share of that for which the old answer is given on, while the new look is taken: nobody has to wait for it."""
 _MOST = 512
 
 Look = Callable[[Session, str, str], schemas.Job]
@@ -49,19 +51,21 @@ class Answer:
 
 
 @dataclass(slots=True)
-class _Glance:
-    """One look at the database, under way or done."""
+class _Sight:
+    """What is known of one job, and the look that is under way."""
 
-    task: "asyncio.Task[Answer]"
-    started: float
+    answer: Answer | None = None
+    seen: float = 0.0
+    """When the look that gave the answer began."""
+    task: "asyncio.Task[Answer] | None" = None
     forgotten: bool = False
 
 
 class Watch:
     """Answers for jobs. However many ask for one, there is one look at a time and at most one each `fresh` seconds.
 
-    What this process changes itself is seen at once (`forget`), what others change after `fresh` seconds, or after the
-    time that a look takes if that is longer. For one event loop; `forget` may be called by any thread.
+    What this process changes itself is seen at once (`forget`); what others change after 1.6 times `fresh` seconds at
+    most, or after the time that a look takes if that is longer. For one event loop; any thread may call `forget`.
     """
 
     def __init__(self, sessions: Sessions, look: Look, fresh: float = FRESH) -> None:
@@ -69,8 +73,8 @@ class Watch:
         self._look = look
         self._fresh = fresh
         # By owner and id, never by the id alone: who asks for another's job finds nothing here, and not even by the
-        # time it takes does he learn that somebody watches it. The oldest come first.
-        self._glances: OrderedDict[tuple[str, str], _Glance] = OrderedDict()
+        # time it takes does he learn that somebody watches it. Those looked at longest ago come first.
+        self._sights: OrderedDict[tuple[str, str], _Sight] = OrderedDict()
 
     async def answer(self, owner: str, job_id: str) -> Answer:
         """The job of an owner.
@@ -79,33 +83,44 @@ class Watch:
             NotFound: it is not there, or not theirs.
         """
         key = owner, job_id
-        glance = self._glances.get(key)
-        if glance is None or glance.forgotten or self._stale(glance):
-            glance = self._start(key)
+        sight = self._sights.get(key)
+        if sight is None or sight.forgotten:
+            sight = _Sight()
+        age = time.monotonic() - sight.seen
+        if sight.answer is not None and age < self._fresh:
+            return sight.answer
+        task = sight.task or self._start(key, sight)
+        if sight.answer is not None and age < self._fresh * (1 + _GRACE):
+            return sight.answer
         # Who leaves does not take the look from those who stay.
-        return await asyncio.shield(glance.task)
+        return await asyncio.shield(task)
 
     def forget(self, owner: str, job_id: str) -> None:
         """What is known of a job is out of date. To be called after the commit, before anybody is told of it."""
-        glance = self._glances.get((owner, job_id))
-        if glance is not None:
-            glance.forgotten = True
+        sight = self._sights.get((owner, job_id))
+        if sight is not None:
+            sight.forgotten = True
 
-    def _stale(self, glance: _Glance) -> bool:
-        return glance.task.done() and time.monotonic() >= glance.started + self._fresh
+    def _start(self, key: tuple[str, str], sight: _Sight) -> "asyncio.Task[Answer]":
+        started = time.monotonic()
 
-    def _start(self, key: tuple[str, str]) -> _Glance:
         def ended(task: "asyncio.Task[Answer]") -> None:
-            if (task.cancelled() or task.exception() is not None) and self._glances.get(key) is glance:
-                del self._glances[key]
+            sight.task = None
+            if not task.cancelled() and task.exception() is None:
+                sight.answer, sight.seen = task.result(), started
+            elif self._sights.get(key) is sight:
+                del self._sights[key]
 
-        glance = _Glance(asyncio.create_task(self._ask(*key)), time.monotonic())
-        self._glances.pop(key, None)
-        self._glances[key] = glance
-        glance.task.add_done_callback(ended)
-        while len(self._glances) > _MOST or self._stale(next(iter(self._glances.values()))):
-            self._glances.popitem(last=False)
-        return glance
+        task = sight.task = asyncio.create_task(self._ask(*key))
+        task.add_done_callback(ended)
+        self._sights[key] = sight
+        self._sights.move_to_end(key)
+        while len(self._sights) > _MOST or self._outdated(next(iter(self._sights.values()))):
+            self._sights.popitem(last=False)
+        return task
+
+    def _outdated(self, sight: _Sight) -> bool:
+        return sight.task is None and time.monotonic() - sight.seen >= self._fresh * (1 + _GRACE)
 
     async def _ask(self, owner: str, job_id: str) -> Answer:
         def ask() -> Answer:

@@ -6,7 +6,8 @@ the API as `regrow serve` runs it), prints a table, and ends what it started. `-
 
 import argparse
 
-from benchmarks import overhead, queueing, watching
+# Each measurement is imported when it is asked for: the processes that some of them start import this module too, and
+# are not to load torch with it.
 
 
 def main() -> None:
@@ -18,35 +19,65 @@ def main() -> None:
     command.add_argument("--seconds", type=float, default=1.0, help="that the sampler sleeps an item (default: 1)")
     command.add_argument("--postgres", action="store_true", help="on PostgreSQL, not on SQLite")
     _takes_server(command)
-    command.set_defaults(run=lambda given: overhead.measure(given.items, given.seconds, given.postgres, given.database))
+    command.set_defaults(run=_overhead)
 
     command = commands.add_parser("queue", help="claims and settles a second on PostgreSQL")
     command.add_argument("--items", type=int, default=4000, help="(default: %(default)s)")
     command.add_argument("--workers", type=int, default=16, help="processes (default: %(default)s)")
     command.add_argument("--batch", type=int, default=1, help="items a claim (default: %(default)s)")
     _takes_server(command)
-    command.set_defaults(run=lambda given: queueing.queue(given.items, given.workers, given.batch, given.database))
+    command.set_defaults(run=_queue)
 
     command = commands.add_parser("claim", help="one claim among many items, on PostgreSQL and SQLite")
     command.add_argument("--rows", type=int, default=1_000_000, help="items (default: %(default)s)")
     command.add_argument("--jobs", type=int, default=5, help="that they belong to (default: %(default)s)")
     command.add_argument("--claims", type=int, default=200, help="of each size (default: %(default)s)")
     _takes_server(command)
-    command.set_defaults(run=lambda given: queueing.claim(given.rows, given.jobs, given.claims, given.database))
+    command.set_defaults(run=_claim)
 
     command = commands.add_parser("poll", help="clients that poll one job with ETags")
     command.add_argument("--clients", type=int, default=100, help="(default: %(default)s)")
     command.add_argument("--rate", type=float, default=1000.0, help="requests a second of all (default: %(default)s)")
     command.add_argument("--seconds", type=float, default=10.0, help="(default: %(default)s)")
-    command.set_defaults(run=lambda given: watching.poll(given.clients, given.rate, given.seconds))
+    command.set_defaults(run=_poll)
 
     command = commands.add_parser("listen", help="listeners of one job, and what they cost the database")
     command.add_argument("--listeners", type=int, default=200, help="(default: %(default)s)")
     command.add_argument("--seconds", type=float, default=15.0, help="(default: %(default)s)")
-    command.set_defaults(run=lambda given: watching.listen(given.listeners, given.seconds))
+    command.set_defaults(run=_listen)
 
     given = parser.parse_args()
     given.run(given)
+
+
+def _overhead(given: argparse.Namespace) -> None:
+    from benchmarks import overhead
+
+    overhead.measure(given.items, given.seconds, given.postgres, given.database)
+
+
+def _queue(given: argparse.Namespace) -> None:
+    from benchmarks import queueing
+
+    queueing.queue(given.items, given.workers, given.batch, given.database)
+
+
+def _claim(given: argparse.Namespace) -> None:
+    from benchmarks import queueing
+
+    queueing.claim(given.rows, given.jobs, given.claims, given.database)
+
+
+def _poll(given: argparse.Namespace) -> None:
+    from benchmarks import watching
+
+    watching.poll(given.clients, given.rate, given.seconds)
+
+
+def _listen(given: argparse.Namespace) -> None:
+    from benchmarks import watching
+
+    watching.listen(given.listeners, given.seconds)
 
 
 def _takes_server(command: argparse.ArgumentParser) -> None:

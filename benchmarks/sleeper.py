@@ -13,6 +13,7 @@ import torch
 from celery.signals import worker_process_init
 from torch import Tensor
 
+from shared.settings import Settings
 from worker import main, tasks
 from worker.priors.cache import PriorCache
 
@@ -54,4 +55,10 @@ def _child_starts(**_: Any) -> None:
     vars(tasks)["studio"] = lambda: studio
 
 
-app = main.app
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        app = main.create_worker(Settings())
+        # A spawned child imports what is named here, and nothing else of ours.
+        app.conf.include = [*app.conf.include, "benchmarks.sleeper"]
+        return app
+    raise AttributeError(name)

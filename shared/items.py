@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, literal, select, update
+from sqlalchemy import ColumnElement, bindparam, case, func, literal, select, update
 from sqlalchemy.orm import Session, aliased, joinedload
 
 from shared import leases
@@ -24,7 +24,10 @@ LOOK_AHEAD = 8
 PATIENCE = 120.0
 """Seconds for which the job whose turn it is may be passed over by such jobs, after which it goes first."""
 _LOST = {"type": "worker_lost", "detail": leases.GIVEN_UP}
-LIVE = Item.state.in_([ItemState.PENDING, ItemState.RUNNING])
+# With its values written out, as the index ix_item_live has them: neither SQLite nor a prepared statement of PostgreSQL
+# would else know that the index holds all such rows.
+LIVE = Item.state.in_(bindparam("live", [ItemState.PENDING, ItemState.RUNNING], expanding=True, literal_execute=True))
+PENDING = LIVE & (Item.state == ItemState.PENDING)
 _OPEN = (
     Job.finished_at.is_(None)
     & Job.paused_at.is_(None)
@@ -159,14 +162,20 @@ def sweep(session: Session) -> int:
 
 def waiting(session: Session) -> bool:
     """Whether an item waits that may be claimed now."""
-    found = select(Item.id).join(Job).where(Item.state == ItemState.PENDING, _OPEN).limit(1)
-    return session.scalar(found) is not None
+    return session.scalar(select(Job.id).where(_OPEN, any_of(PENDING)).limit(1)) is not None
 
 
 def counts(session: Session, job_id: str) -> dict[ItemState, int]:
     """How many items are in each state."""
     rows = session.execute(select(Item.state, func.count()).where(Item.job_id == job_id).group_by(Item.state))
     return {state: int(count) for state, count in rows}
+
+
+def any_of(which: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether the job of the statement around this has such an item; for `LIVE` and `PENDING`, which have an index."""
+    # Not EXISTS, for which PostgreSQL may walk past every item that is done: only ix_item_live has this order.
+    first = select(Item.id).where(Item.job_id == Job.id, which).order_by(Item.state, Item.lapses, Item.id).limit(1)
+    return first.scalar_subquery().is_not(None)
 
 
 def release(session: Session, which: ColumnElement[bool], **values: Any) -> bool:
@@ -178,12 +187,11 @@ def _in_turn(session: Session, priors: Collection[str], warm: Collection[str]) -
     """The jobs to try, best first."""
     other = aliased(Job)
     served = select(func.max(other.claimed_at)).where(other.owner == Job.owner).scalar_subquery()
-    waits = select(Item.id).where(Item.job_id == Job.id, Item.state == ItemState.PENDING).exists()
     prior = Job.resolved["prior_sha256"].as_string()
     since = func.coalesce(Job.claimed_at, Job.created_at)
     rows = session.execute(
         select(Job.id, Job.priority, prior.label("prior"), (now() - since).label("waited"))
-        .where(_OPEN, waits, prior.in_(priors))
+        .where(_OPEN, any_of(PENDING), prior.in_(priors))
         .order_by(
             Job.priority.desc(),
             func.coalesce(served, 0.0),
@@ -209,11 +217,13 @@ def _note_turn(session: Session, job_id: str) -> None:
 def _take(
     session: Session, job_id: str, token: str, worker: str, limit: int, lease: float, *, suspect: bool
 ) -> Sequence[int]:
-    lapsed = Item.lapses > 0 if suspect else Item.lapses == 0
+    # In the order of ix_item_live, and of no other index: PostgreSQL would walk the primary key past every item that is
+    # done, in the hope of meeting a pending one soon. For that it must not know that all `lapses` are equal.
+    lapsed = Item.lapses > 0 if suspect else Item.lapses <= 0
     picked = (
         select(Item.id)
-        .where(Item.job_id == job_id, Item.state == ItemState.PENDING, lapsed)
-        .order_by(Item.id)
+        .where(Item.job_id == job_id, PENDING, lapsed)
+        .order_by(Item.lapses, Item.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
         .cte("picked")

@@ -1,6 +1,7 @@
 """The life of a job: made, paused, cancelled, tried again, moved to a new engine, deleted, concluded.
 
 A job has no state of its own: `states.job_state` computes it from its items, whose life is in `items`.
+The module is long because what may happen to a job, and what is locked in which order, is read together.
 """
 
 import hashlib
@@ -187,7 +188,7 @@ def conclude(session: Session) -> list[str]:
     cancelled = select(Job.id).where(Job.finished_at.is_(None), Job.cancelled_at.is_not(None))
     pending = Item.job_id.in_(cancelled) & (Item.state == ItemState.PENDING)
     items.release(session, pending, state=ItemState.CANCELLED, settled_at=now())
-    live = select(Item.id).where(Item.job_id == Job.id, items.LIVE).exists()
+    live = items.any_of(items.LIVE)
     over = select(Job.id).where(Job.finished_at.is_(None), ~live).with_for_update(skip_locked=True)
     locked = session.scalars(over).all()
     if not locked:

@@ -3,11 +3,13 @@
 A message carries nothing but "there is work": which work, the database says. So a lost or doubled one does no harm.
 """
 
+import base64
 import json
 import logging
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
+from uuid import uuid4
 
 from celery import Celery
 from celery.app.amqp import AMQP
@@ -90,26 +92,27 @@ def ping(app: Celery) -> None:
 
 
 class _Channel(redis.Channel):
-    """Reads a queue in which anybody may have written anything: what is no message of ours is thrown away.
-
-    Celery alone would end the worker over it.
-    """
-
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
         except ValueError as error:
-            log.warning("something in a queue cannot be decoded and is thrown away: %s", error)
+            log.warning("something in a queue is not JSON and is thrown away: %s", error)
             return None
 
 
 class _Transport(redis.Transport):
+    """Reads queues in which anybody may have written anything, over which Celery would end the worker, or stop to take
+    work. So nothing of it reaches Celery but the name of a task, which is all that a hint says."""
+
     Channel = _Channel
 
     def _deliver(self, message: Any, queue: str) -> None:
-        if _task_of(message) is None:
-            log.warning("something in the queue %s is no task and is thrown away", queue)
-            return
+        if queue in list(Queue):
+            task = _task_of(message)
+            if task not in list(Task):
+                log.warning("something in the queue %s names no task of ours and is thrown away", queue)
+                return
+            message = _hint(task, queue)
         super()._deliver(message, queue)  # type: ignore[no-untyped-call]
 
 
@@ -123,13 +126,27 @@ class _Amqp(AMQP):  # type: ignore[misc]  # Celery has no types
 
 
 def _task_of(message: Any) -> str | None:
-    """The task that a decoded message names; None for what Celery did not put there."""
+    """The task that a decoded message names; None if it is no such message."""
     try:
-        named, _, how = message["headers"]["task"], message["headers"]["id"], message["properties"]
-        _ = how["delivery_tag"], how["delivery_info"]["exchange"]
+        named = message["headers"]["task"]
     except (LookupError, TypeError):
         return None
     return named if isinstance(named, str) else None
+
+
+def _hint(task: str, queue: str) -> dict[str, Any]:
+    """A hint as Celery writes one, without arguments."""
+    return {
+        "headers": {"lang": "py", "task": task, "id": str(uuid4())},
+        "properties": {
+            "delivery_tag": str(uuid4()),
+            "delivery_info": {"exchange": "", "routing_key": queue},
+            "body_encoding": "base64",
+        },
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "body": base64.b64encode(b"[[], {}, {}]").decode(),
+    }
 
 
 def _decoded(message: bytes) -> Any:

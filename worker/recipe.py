@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shared import spec
+from shared import operators
 from shared.spec import ResolvedSpec
 from worker.psld.coarse import sample_large
 from worker.psld.jpeg import Jpeg
@@ -53,7 +53,7 @@ def measured(resolved: ResolvedSpec, picture: NDArray[np.float32]) -> NDArray[np
 def operator(resolved: ResolvedSpec, x: Tensor, keep: Tensor | None) -> Operator:
     """A for images like `x` (B, 3, H, W); `keep` (B, H, W) are the masks of an operator that has any."""
     wanted = resolved.operator
-    if isinstance(wanted, spec.Inpaint):
+    if isinstance(wanted, operators.Inpaint):
         if keep is None:
             raise ValueError("to inpaint, masks are needed")
         return (ReferenceInpaint if resolved.reference else Inpaint)(keep[:, None])

@@ -75,7 +75,7 @@ def list_jobs(caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Page[sc
     },
 )
 async def get_job(job_id: HexId, caller: Caller, watch: WatchDep, request: Request) -> Response:
-    """`Retry-After` is there as long as something may still change. What workers do may be seen half a second late."""
+    """`Retry-After` is there as long as something may still change. What workers do may be seen a second late."""
     answer = await watch.answer(caller, job_id)
     headers = {"ETag": answer.etag} | ({} if answer.over else {"Retry-After": "1"})
     if known(request, answer.etag):

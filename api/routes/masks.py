@@ -12,9 +12,10 @@ from api.problems import documented
 from shared import datasets, images, priors
 from shared.errors import Invalid
 from shared.masks import AnyMask
+from shared.operators import Inpaint
 from shared.plan import USELESS, Labels, is_copied, keep_mask, useless
 from shared.sources import uploaded_mask
-from shared.spec import MAX_SEED, Canvas, ExpansionSpec, Inpaint, Text, Unlabelled, item_seed, resolve
+from shared.spec import MAX_SEED, Canvas, ExpansionSpec, Text, Unlabelled, item_seed, resolve
 from shared.storage import source_key
 from shared.strict import Strict
 

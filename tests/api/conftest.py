@@ -57,5 +57,5 @@ def live(
 ) -> Iterator[Service]:
     """The same on a real port, for answers that have no end."""
     app = make_app(0.0)
-    with serving(app) as url, httpx.Client(base_url=url, trust_env=False) as client:
+    with serving(app) as url, httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
         yield Service(client, sessions, storage, hints, app.state.parts.feeds)

@@ -268,7 +268,7 @@ def test_fifty_listeners_cost_no_more_than_one(live: Service) -> None:
             ready.release()
             told.append(items_of(list(events)))
 
-    live.client = httpx.Client(base_url=live.client.base_url, trust_env=False, limits=httpx.Limits())
+    live.client = httpx.Client(base_url=live.client.base_url, trust_env=False, limits=httpx.Limits(), timeout=60)
     threads = [threading.Thread(target=listen) for _ in range(50)]
     for thread in threads:
         thread.start()
@@ -334,7 +334,7 @@ def test_a_server_that_is_told_to_end_waits_for_no_listener(live: Service, datab
             stderr=log,
         )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
             until(lambda: _answers(client), PATIENCE, "the API answers")
             with client.stream("GET", f"/v1/jobs/{job_id}/events", timeout=PATIENCE) as answer:
                 events = parsed(answer.iter_lines())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from fastapi import FastAPI
+from live import until
 from service import MISSING, Service
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
@@ -62,6 +63,37 @@ def test_an_answer_is_given_again_until_it_is_no_longer_fresh(service: Service) 
     assert asyncio.run(before_and_after(LONG)) == ("queued", "queued")
     job_id = service.job(service.ready(2), variants=1, reuse=False)["id"]
     assert asyncio.run(before_and_after(0.0)) == ("queued", "running")
+
+
+def test_who_asks_while_an_answer_is_renewed_need_not_wait_and_is_told_the_old_one(service: Service) -> None:
+    job_id = service.job(service.ready(1), variants=1)["id"]
+    go_on = threading.Event()
+    seen: list[str] = []
+
+    def dawdle(session: Session, owner: str, wanted: str) -> schemas.Job:
+        job = look(session, owner, wanted)
+        seen.append(job.state)
+        assert len(seen) == 1 or go_on.wait(30)
+        return job
+
+    # Fresh for a second, and given on for 600 more.
+    watch = Watch(service.sessions, dawdle, fresh=1.0)
+
+    async def ask() -> tuple[str, str, str]:
+        first = await watch.answer("local", job_id)
+        await asyncio.sleep(1.1)
+        service.do(1)
+        second = await watch.answer("local", job_id)
+        await asyncio.to_thread(until, lambda: len(seen) == 2, 30, "a new look is taken")
+        go_on.set()
+        while (third := await watch.answer("local", job_id)) == second:
+            await asyncio.sleep(0.01)
+        return first.state, second.state, third.state
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watches, "_GRACE", 600.0)
+        assert asyncio.run(ask()) == ("queued", "queued", "succeeded")
+    assert seen == ["queued", "succeeded"]
 
 
 def test_who_asks_for_anothers_job_finds_nothing_although_it_is_being_watched(service: Service) -> None:

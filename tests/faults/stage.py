@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import law
+import psutil
+import pytest
 from faulty import Orders
 from fleet import Process
 from installation import Site
@@ -70,7 +72,7 @@ class Stage:
 
     def in_the_middle(self) -> tuple[str, Item]:
         """A new job, and an item of it that a worker is at, when some of the job is done."""
-        while True:
+        for _ in range(10):  # on a busy machine one may be over before we have looked
             job, found = self.job(), []
 
             def there(job: str = job, found: list[Item] = found) -> bool:
@@ -82,10 +84,11 @@ class Stage:
             until(there, 240, "a worker is in the middle of the job")
             if found:
                 return job, found[0]
+        pytest.fail("no job was seen in its middle")
 
     def frozen_in_the_middle(self) -> tuple[str, Item]:
         """The same, the worker's child stopped (SIGSTOP), so that it cannot be done before it is killed."""
-        while True:
+        for _ in range(10):
             job, item = self.in_the_middle()
             with suppress(ProcessLookupError):
                 os.kill(process_of(item), signal.SIGSTOP)
@@ -93,9 +96,17 @@ class Stage:
                 return job, item
             with suppress(ProcessLookupError):
                 os.kill(process_of(item), signal.SIGCONT)
+        pytest.fail("no worker could be stopped in the middle of an item")
 
     def check(self, job_id: str, failed: dict[law.Key, str] | None = None) -> None:
         law.check(self.site, job_id, self.undisturbed, failed)
+
+
+def gone(process: int) -> bool:
+    """Whether a process is dead, buried or not."""
+    with suppress(psutil.Error):
+        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 def process_of(item: Item) -> int:
@@ -114,6 +125,7 @@ def open_stage(home: Path, *, durable: bool = False) -> Iterator[Stage]:
         postgres.start()
         redis.start()
         write_tiny_prior(home / "priors" / "tiny")
+        (home / "priors" / "broken").mkdir()  # which is to keep nobody from the other
         orders = Orders(home / "orders.json")
         orders.give(step=SLOW)
         site = Site(

@@ -5,6 +5,7 @@ Two gpu workers whose clocks differ by two minutes, a cpu worker, two sweeps and
 
 import json
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -18,7 +19,7 @@ import pytest
 import redis
 from fleet import Process, pool_of
 from live import free_port, until
-from stage import Stage, process_of
+from stage import Stage, gone, process_of
 
 from regrow.client import Client
 from regrow.errors import ClientError
@@ -68,19 +69,15 @@ def cast(stage: Stage) -> Iterator[Cast]:
 
 
 def test_workers_whose_clocks_differ_by_two_minutes_leave_each_other_their_items(cast: Cast) -> None:
-    """Leases are four seconds long: by the workers' own clocks each would find the other's lapsed, or never."""
+    """Leases are four seconds long: by the workers' own clocks those of one would lapse at once, the other's never."""
     stage = cast.stage
-    seen: set[str] = set()
-    while len(seen) < 2:  # on a busy machine one may be done before the other is awake
+    for _ in range(10):  # on a busy machine one may have done all before the other is awake, or not renew in time
         job = stage.job()
-        until(lambda job=job: len(seen) == 2 or _over(stage, job, seen), 240, "the job is over")
         stage.check(job)
-
-
-def _over(stage: Stage, job: str, seen: set[str]) -> bool:
-    items = stage.site.items(job)
-    seen.update(item.worker or "" for item in items if item.state == ItemState.DONE)
-    return all(item.state == ItemState.DONE for item in items)
+        items = stage.site.items(job)
+        if len({item.worker for item in items}) == 2 and not any(item.lapses for item in items):
+            return
+    pytest.fail("in no job both made items and let none lapse")
 
 
 def test_a_killed_child_is_replaced_and_what_it_had_is_made_again(cast: Cast) -> None:
@@ -98,9 +95,9 @@ def test_a_killed_parent_takes_its_child_along(cast: Cast) -> None:
     stage = cast.stage
     job, item = stage.in_the_middle()
     child = process_of(item)
-    orphan, name = psutil.Process(child), cast.parent_of(child)
+    name = cast.parent_of(child)
     stage.site.fleet.kill_alone(cast.gpu[name])
-    until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE, 60, "the orphan ends")
+    until(lambda: gone(child), 60, "the orphan ends")
     stage.check(job)
     cast.again(name)
 
@@ -110,7 +107,7 @@ def test_a_worker_that_is_told_to_end_hands_its_items_back(cast: Cast) -> None:
     job, item = stage.in_the_middle()
     child, name = process_of(item), cast.parent_of(process_of(item))
     stage.site.fleet.ask_to_end(cast.gpu[name])
-    assert not psutil.pid_exists(child)
+    assert gone(child)
     assert item.worker not in stage.site.at_work(job)
     stage.check(job)
     cast.again(name)
@@ -162,8 +159,8 @@ def test_an_api_that_is_killed_costs_a_polling_client_nothing(cast: Cast) -> Non
     poller.start()
     until(lambda: "seen" in told, 60, "the client got an answer")
     stage.site.fleet.kill(cast.api)
-    stage.check(job)
     cast.api = stage.site.fleet.api(cast.port)
+    stage.check(job)
     poller.join(120)
     assert (told["state"], told["counts"]["done"]) == ("succeeded", len(stage.undisturbed.items))
 
@@ -191,7 +188,11 @@ def test_an_api_that_is_killed_during_an_upload_leaves_no_half_dataset(cast: Cas
 
 def like_a_hint(headers: dict[str, Any], properties: dict[str, Any] | None = None, **more: Any) -> bytes:
     """What lies in a queue, but for what is wrong with it."""
-    told = {"delivery_tag": "1", "body_encoding": "base64", "delivery_info": {"exchange": "", "routing_key": "gpu"}}
+    told = {
+        "delivery_tag": secrets.token_hex(4),
+        "body_encoding": "base64",
+        "delivery_info": {"exchange": "", "routing_key": "gpu"},
+    }
     kind = {"content-type": "application/json", "content-encoding": "utf-8", "body": "W1tdLCB7fSwge31d"}
     whole = kind | {"headers": headers, "properties": told if properties is None else properties} | more
     return json.dumps(whole).encode()
@@ -202,6 +203,7 @@ NO_HINTS = [
     like_a_hint({}),
     like_a_hint({"task": "regrow.expand"}),
     like_a_hint({"task": ["regrow.expand"], "id": "1"}),
+    like_a_hint({"task": "regrow.expand", "id": "1", "timelimit": 17}),
     like_a_hint({"task": "regrow.expand", "id": "1"}, {}),
     like_a_hint({"task": "regrow.expand", "id": "1"}, {"delivery_tag": "1"}),
     like_a_hint({"task": "regrow.expand", "id": "1"}, body="%%%"),

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from fleet import Process
+from fleet import Process, pool_of
 from live import until
+from sqlalchemy import select
 from stage import SLOW, Stage, open_stage
 
 from shared import workers
+from shared.models import Worker
 from shared.queue import Queue
 from shared.states import ItemState, Wait
 
@@ -79,6 +81,12 @@ def while_away(stage: Stage, fail: Callable[[], object], mend: Callable[[], obje
     until(lambda: told(stage) == {}, 120, "the workers say that all is well")
 
 
+def sign(stage: Stage, process: int) -> str | None:
+    """What a worker's process says it waits for."""
+    with stage.site.sessions.read() as session:
+        return session.scalar(select(Worker.trouble).where(Worker.id.endswith(f":{process}")))
+
+
 def told(stage: Stage) -> dict[Queue, Wait]:
     with stage.site.sessions.read() as session:
         return workers.missing(session)
@@ -95,7 +103,16 @@ def test_a_storage_folder_that_is_away_for_a_while_is_not_made_anew_and_spends_n
     elsewhere = root.with_name("elsewhere")
 
     def back() -> None:
-        assert not root.exists(), "a worker or the sweep has made an empty folder in its place"
+        # Neither those who knew the folder nor a new process makes an empty one in its place.
+        _, gpu, _ = cast.all
+        (old,) = pool_of(gpu)
+        old.kill()
+        until(
+            lambda: any(sign(stage, child.pid) == Wait.STORAGE_AWAY for child in pool_of(gpu) if child != old),
+            120,
+            "a new child says so",
+        )
+        assert not root.exists()
         elsewhere.rename(root)
 
     while_away(stage, lambda: root.rename(elsewhere), back, Wait.STORAGE_AWAY)

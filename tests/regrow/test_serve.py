@@ -90,8 +90,8 @@ def starting(tmp_path: Path) -> Iterator[Served]:
 
 def test_it_says_where_it_is_on_which_device_and_when_it_is_ready(served):
     assert re.search(rf"Regrow is at {served.url} \(data: {re.escape(str(served.data))}, device: \w+", served.said())
-    assert httpx.get(f"{served.url}/healthz").json() == {"status": "ok"}
-    assert httpx.get(f"{served.url}/readyz").json()["ready"] is True
+    assert httpx.get(f"{served.url}/healthz", timeout=60).json() == {"status": "ok"}
+    assert httpx.get(f"{served.url}/readyz", timeout=60).json()["ready"] is True
     assert len(served.ours("valkey-server")) == 1
 
 
@@ -116,7 +116,7 @@ def test_a_second_one_on_the_same_folder_is_refused_by_name(served):
     said = refused(served.data, "--port", str(free_port()))
     assert str(served.data) in said
     assert f"process {served.launcher.pid}" in said
-    assert httpx.get(f"{served.url}/readyz").status_code == 200
+    assert httpx.get(f"{served.url}/readyz", timeout=60).status_code == 200
 
 
 def test_a_worker_that_is_killed_comes_back_and_leaves_nothing_behind(served):
@@ -134,7 +134,7 @@ def test_a_broker_that_is_killed_comes_back_at_the_same_address(served):
     broker.kill()
 
     def answers() -> bool:
-        return httpx.get(f"{served.url}/readyz").json()["parts"]["broker"] == "ok"
+        return httpx.get(f"{served.url}/readyz", timeout=60).json()["parts"]["broker"] == "ok"
 
     until(lambda: served.ours("valkey-server") not in ([], [broker]) and answers(), 15, "the broker answers")
 

@@ -4,7 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from shared.errors import Invalid
-from shared.spec import PRESETS, ExpansionSpec, GaussianDistance, Inpaint, ResolvedSpec, resolve
+from shared.masks import GaussianDistance
+from shared.operators import Inpaint
+from shared.spec import PRESETS, ExpansionSpec, ResolvedSpec, resolve
 
 
 def asked(**spec: object) -> ExpansionSpec:

@@ -153,3 +153,22 @@ def test_the_manifest_names_the_engine_that_made_each_image(studio: Studio, make
         rows = [entry.manifest or {} for entry in collect(session, job.id).variants]
     assert [row["settings"]["engine"] for row in rows].count("of old") == 1
     assert {row["settings"]["prior_sha256"] for row in rows} == {job.resolved["prior_sha256"]}
+
+
+def test_a_storage_that_is_away_leaves_the_archive_waiting_with_nothing_against_it(
+    studio: Studio, make_job: MakeJob
+) -> None:
+    job = make_job(variants=1, max_images=1)
+    expand_next(studio, wake=lambda: None)
+    with studio.sessions.write() as session:
+        jobs.conclude(session)
+    root = studio.storage.root
+    away = root.rename(root.with_name("away"))
+    with pytest.raises(FileNotFoundError, match="not there"):
+        build_next(studio.settings, studio.sessions, studio.storage)
+    assert not root.exists()
+    with studio.sessions.read() as session:
+        row = session.get_one(Archive, job.id)
+        assert (row.state, row.token, row.lapses) == (ArchiveState.BUILDING, None, 0)
+    away.rename(root)
+    assert build_next(studio.settings, studio.sessions, studio.storage)

@@ -107,7 +107,8 @@ def test_labelled_pixels_of_a_png_are_the_originals_whatever_the_operator(
 def test_where_no_pixels_are_hidden_the_measures_tell_the_picture_from_what_was_known_of_it(
     studio: Studio, make_job: MakeJob
 ) -> None:
-    from worker.expand import _measures, _sketch
+    from worker.expand import _sketch
+    from worker.sketch import of_the_canvas
 
     make_job(variants=1, max_images=1, operator={"kind": "downsample", "factor": 8})
     with studio.sessions.write() as session:
@@ -115,7 +116,7 @@ def test_where_no_pixels_are_hidden_the_measures_tell_the_picture_from_what_was_
     sketch = _sketch(studio, work)
     sketch = dataclasses.replace(sketch, x=sketch.x / 2)
     checkers = 0.1 * (-1.0) ** np.indices(sketch.x.shape).sum(0, dtype=np.float32)
-    measures = _measures(sketch, (sketch.x + checkers).astype(np.float32))
+    measures = of_the_canvas(sketch, (sketch.x + checkers).astype(np.float32))
     assert measures == {"psnr": pytest.approx(26.02, abs=0.01), "psnr_measured": pytest.approx(70, abs=30)}
     run(studio)
 

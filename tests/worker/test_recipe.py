@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from shared.spec import ExpansionSpec, Measured, ResolvedSpec, resolve
+from shared.operators import Measured
+from shared.spec import ExpansionSpec, ResolvedSpec, resolve
 from worker import recipe
 from worker.priors.diffusers import BUILTIN, DiffusersPrior, load
 from worker.psld.jpeg import Jpeg
