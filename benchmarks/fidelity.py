@@ -155,7 +155,7 @@ def _sample(prior: LatentPrior, resolved: ResolvedSpec, source: Source, variant:
     counted, started = Counted(prior), time.perf_counter()
     new = recipe.regrow(counted, resolved, x[None], keep[None], [seed], lambda _done, _steps: None)[0]
     seconds = time.perf_counter() - started
-    file = plan.blend(new, keep, placement, source.original, source.labels, resolved)
+    file = plan.blend(new, keep, placement, source.original, source.labels, resolved, seed=seed)
     corners, gap = plan.corners(source.labels.boxes), plan.FEATHER * max(file.size)
     tell = box_tell(images.colours(file), images.colours(source.original), corners, gap)
     error = ((np.clip(new, -1, 1) - x) ** 2).mean(axis=0)

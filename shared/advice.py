@@ -70,10 +70,12 @@ def _of_the_sampler(resolved: ResolvedSpec, images: Sequence[Image]) -> list[str
     said = []
     shrunk = [image for image in images if max(image.width, image.height) > 1.5 * resolved.long_side]
     if shrunk:
+        grain = "with noise in place of detail" if resolved.grain else "which a detector can learn as a hint"
+        helps = min(max(max(image.width, image.height) for image in shrunk), 2048) // resolved.multiple
         said.append(
             f"{len(shrunk)} images are more than 1.5 times larger than the {resolved.long_side}-px canvas: what is "
-            "regrown will be softer than the labelled boxes, which a detector can learn as a hint. "
-            "A larger canvas.long_side makes it sharper, and slower."
+            f"regrown will be softer than the labelled boxes, {grain}. `canvas.long_side: {helps * resolved.multiple}` "
+            "makes it sharper; the time of an image grows with its pixels."
         )
     if resolved.steps < PRESETS["balanced"].steps:
         said.append(

@@ -170,6 +170,18 @@ def colours(image: Image.Image) -> NDArray[np.float32]:
     return np.moveaxis(pixels, 2, 0).astype(np.float32)
 
 
+def with_noise(image: Image.Image, noise: NDArray[np.float32], white: int = 255) -> Image.Image:
+    """`image` with `noise` (height, width), in grey levels, added to each colour, clamped to [0, `white`] and rounded.
+
+    Alpha stays, and so does every pixel where the noise is 0.
+    """
+    pixels = np.array(image)
+    planes = pixels.reshape(image.height, image.width, -1)[:, :, : _COLOURS[image.mode]]
+    changed = noise != 0
+    planes[changed] = np.rint(np.clip(planes[changed] + noise[changed][:, None], 0, white))
+    return Image.fromarray(pixels)
+
+
 def _resize(planes: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
     resized = [
         np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC))

@@ -8,7 +8,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.errors import Conflict
-from shared.images import Placement, at_source_size, from_canvas, mask_on_canvas, paste, place
+from shared.grain import grain
+from shared.images import (
+    Placement,
+    at_source_size,
+    colours,
+    from_canvas,
+    mask_on_canvas,
+    paste,
+    place,
+    with_noise,
+)
 from shared.masks import MASKS, Area, Scene, inside_area, labelled_area, share_hidden
 from shared.spec import ResolvedSpec
 
@@ -98,16 +108,23 @@ def blend(
     labels: Labels,
     resolved: ResolvedSpec,
     white: int = 255,
+    *,
+    seed: int,
 ) -> Image.Image:
     """The picture on canvas `x` (3, H, W) at the original's size and mode, with the pixels that `protected` names.
 
     Outside of them the original fades out: over FEATHER around labels; over one pixel of the canvas around pixels that
-    were kept by chance, since those lie everywhere and a wider rim would leave nothing regrown.
+    were kept by chance, since those lie everywhere and a wider rim would leave nothing regrown. `seed` is the item's:
+    its grain, if the spec wants any, is drawn from a stream of its own.
     """
     image = from_canvas(x, placement, original, white)
     wide, narrow = FEATHER * max(image.size), max(image.size) / max(placement.width, placement.height)
     if resolved.blend == "known" and keep is not None:
         image = paste(image, original, at_source_size(keep, placement), narrow)
+    if resolved.grain and resolved.blend != "none":
+        regrown = ~protected(keep, placement, labels, resolved)
+        noise = grain(colours(image), colours(original), regrown, np.random.default_rng([seed, 1]))
+        image = with_noise(image, noise, white)
     if resolved.blend != "none":
         feather = narrow if _hides_labels(resolved) else wide
         image = paste(image, original, _labelled(keep, placement, labels, resolved), feather)

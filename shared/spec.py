@@ -123,6 +123,12 @@ class ExpansionSpec(Strict):
         description="What is copied from the original, at its own size. `boxes`: labelled pixels; `known`: every pixel "
         "that the mask keeps; `none`: nothing, all pixels are the model's own.",
     )
+    grain: bool = Field(
+        True,
+        description="Give what is regrown the finest detail back that the model cannot paint, as noise of the strength "
+        "that the original has there; without, labelled boxes are sharper than their surroundings, a hint that a "
+        "detector can learn. Nothing happens with `blend: none`.",
+    )
     unlabelled: Unlabelled = Field(
         "skip",
         description="Images without a label. `skip`: they are not expanded; `uniform`: a mask that needs labels gives "
@@ -170,6 +176,9 @@ class ResolvedSpec(Strict):
     reference: bool = False
     denoiser_gradient: bool = True
     finish: int = 0
+    grain: bool = False
+    native_size: int = 0
+    """Canvases larger than this are worked on in tiles of it, after a canvas of this size; 0: at once, as a whole."""
 
     @property
     def mask(self) -> AnyMask | None:
@@ -196,7 +205,9 @@ def resolve(spec: ExpansionSpec, *, prior_sha256: str, native_size: int, multipl
         preset=f"{spec.sampler.preset}@{preset.version}",
         long_side=long_side,
         multiple=multiple,
+        native_size=0 if preset.reference else native_size,
         blend=spec.blend,
+        grain=spec.grain,
         unlabelled=spec.unlabelled,
         image_format=spec.output.image_format,
         **numbers,

@@ -265,7 +265,9 @@ def _settle(
     if sketch.is_copied:
         image = sketch.original
     else:
-        image = plan.blend(x, sketch.keep, sketch.placement, sketch.original, sketch.labels, resolved, work.white)
+        image = plan.blend(
+            x, sketch.keep, sketch.placement, sketch.original, sketch.labels, resolved, work.white, seed=work.seed
+        )
     image_format = (
         (sketch.original.format or "PNG") if resolved.image_format == "same" else resolved.image_format.upper()
     )

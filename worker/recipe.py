@@ -11,6 +11,7 @@ from torch import Tensor
 
 from shared import operators
 from shared.spec import ResolvedSpec
+from worker.psld.coarse import sample_large
 from worker.psld.jpeg import Jpeg
 from worker.psld.operators import Inpaint, MotionBlur, Operator, ReferenceInpaint, downsample, gaussian_blur
 from worker.psld.prior import LatentPrior
@@ -34,7 +35,11 @@ def regrow(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     A = operator(resolved, x, None if keep is None else torch.from_numpy(keep).to(prior.device))
     y = measure(A, x, resolved.operator.noise or 0.0, generators)
-    regrown: NDArray[np.float32] = sample(prior, A, y, generators, guidance(resolved), on_step=on_step).cpu().numpy()
+    if 0 < resolved.native_size < max(x.shape[-2:]):
+        new = sample_large(prior, A, y, generators, guidance(resolved), on_step)
+    else:
+        new = sample(prior, A, y, generators, guidance(resolved), on_step=on_step)
+    regrown: NDArray[np.float32] = new.cpu().numpy()
     return regrown
 
 

@@ -361,6 +361,8 @@ def test_each_measurement_needs_a_generator() -> None:
         ({"omega": float("nan")}, "gamma and omega"),
         ({"eta": 1.5}, "eta"),
         ({"fresh_noise": -0.1}, "fresh_noise"),
+        ({"enter": 0.0}, "enter"),
+        ({"enter": 1.1}, "enter"),
         ({"finish": -1}, "finish"),
     ],
 )
@@ -413,3 +415,34 @@ def test_with_the_authors_norm_neighbours_change_each_other() -> None:
     guidance = Guidance(50, 0.05, 0.1, conventions=REFERENCE)
     together, alone = (sample(prior, operator, y[:n], seeded([4, 5][:n]), guidance) for n in (2, 1))
     assert (together[0] - alone[0]).abs().max() > 1e-3
+
+
+def test_a_walk_entered_late_takes_its_last_steps_and_stays_near_its_start() -> None:
+    prior, guidance = correlated(), Guidance(20, 0, 0, enter=0.25)
+    whole = Guidance(20, 0, 0).path(prior.alpha_bar)
+    assert guidance.path(prior.alpha_bar) == whole[15:]
+    start = images(prior, 2, seed=5)
+    near, far = (
+        (
+            sample(prior, everything(), start, seeded([1, 2]), Guidance(20, 0, 0, enter=enter), start=start) - start
+        ).norm()
+        for enter in (0.1, 1.0)
+    )
+    assert near < 0.4 * far
+
+
+def test_a_start_is_noised_to_the_level_where_the_walk_is_entered() -> None:
+    prior, seen = correlated(), list[Tensor]()
+
+    class Noted(GaussianPrior):
+        def eps(self, z: Tensor, t: Tensor) -> Tensor:
+            seen.append(z)
+            return super().eps(z, t)
+
+    start, guidance = images(prior, 1), Guidance(10, 0, 0, enter=0.3)
+    noted = Noted(prior.mean, prior.cov, prior.decoder, prior.encoder)
+    sample(noted, everything(), start, seeded([4]), guidance, start=start)
+    ab = guidance.path(prior.alpha_bar)[0].ab
+    n = torch.randn(seen[0].shape[1:], generator=torch.Generator().manual_seed(4))
+    assert len(seen) == 3
+    assert torch.allclose(seen[0][0], ab**0.5 * prior.encode(start)[0] + (1 - ab) ** 0.5 * n, atol=1e-6)

@@ -120,3 +120,16 @@ def test_an_uploaded_mask_counts_in_the_work_key_only_where_it_is_used() -> None
 
     assert key("m", "uploaded") != key("n", "uploaded")
     assert key("m", "random") == key("n", "random")
+
+
+def test_images_much_larger_than_the_canvas_are_told_which_canvas_helps() -> None:
+    small, large = image("a"), image("b")
+    large.width, large.height = 373, 454
+    warnings = said([small, large])
+    assert "1 images are more than 1.5 times larger than the 128-px canvas" in warnings
+    assert "`canvas.long_side: 448`" in warnings
+    assert "noise in place of detail" in warnings
+    assert "learn as a hint" in said([large], grain=False)
+    assert "larger than the" not in said([large], canvas={"long_side": 448})
+    large.width = 9000
+    assert "`canvas.long_side: 2048`" in said([large])

@@ -11,10 +11,11 @@ from mask_scenes import unhurried
 from PIL import Image
 
 from shared.errors import Invalid
-from shared.images import at_source_size, encode, from_canvas
+from shared.images import at_source_size, colours, encode, from_canvas
 from shared.masks import inside_area, labelled_area, share_hidden
 from shared.plan import UNIFORM_SHARE, USELESS, Labels, blend, is_copied, keep_mask, protected, useless
 from shared.spec import ExpansionSpec, ResolvedSpec, resolve
+from shared.tell import box_tell
 
 WIDTH, HEIGHT = 90, 60
 LABELS = Labels([[0, 0.3, 0.3, 0.55, 0.6], [1, 0.8, 0.7, 1.0, 1.0]])
@@ -34,7 +35,9 @@ CHANGING = ["random_inside_boxes", "erase_in_boxes", "boxes_regrown"]
 
 def resolved(mask: dict[str, Any] | None = None, long_side: int = 64, **asked: Any) -> ResolvedSpec:
     operator = {"operator": {"kind": "inpaint", "mask": mask}} if mask else {}
-    spec = ExpansionSpec.model_validate({"dataset_id": "d", "canvas": {"long_side": long_side}, **operator, **asked})
+    grain = {"grain": False}  # so that what is not copied can be told from it; tests of grain ask for it
+    canvas = {"long_side": long_side}
+    spec = ExpansionSpec.model_validate({"dataset_id": "d", "canvas": canvas, **operator, **grain, **asked})
     return resolve(spec, prior_sha256="", native_size=128, multiple=16)
 
 
@@ -52,17 +55,17 @@ def made(
     keep, p = keep_mask(spec, labels, WIDTH, HEIGHT, seed)
     x = np.random.default_rng(seed).uniform(-1, 1, (3, p.canvas_height, p.canvas_width)).astype(np.float32)
     white = 4095 if original.mode == "I;16" else 255
-    image = blend(x, keep, p, original, labels, spec, white)
+    image = blend(x, keep, p, original, labels, spec, white, seed=seed)
     return np.asarray(from_canvas(x, p, original, white)), np.asarray(image), (keep, p)
 
 
 @pytest.mark.parametrize(("image_format", "mode"), LOSSLESS)
 @pytest.mark.parametrize("how", ["boxes", "known"])
-@pytest.mark.parametrize("long_side", [32, 64, 128])
+@pytest.mark.parametrize(("long_side", "grain"), [(32, False), (32, True), (64, True), (128, True)])
 def test_protected_pixels_are_equal_integers_in_a_lossless_file(
-    image_format: str, mode: str, how: str, long_side: int
+    image_format: str, mode: str, how: str, long_side: int, grain: bool
 ) -> None:
-    spec, original = resolved(blend=how, long_side=long_side), picture(mode)
+    spec, original = resolved(blend=how, long_side=long_side, grain=grain), picture(mode)
     _, blended, (keep, p) = made(spec, LABELS, original)
     written = np.asarray(Image.open(io.BytesIO(encode(Image.fromarray(blended), image_format))))
     assert written.dtype == np.asarray(original).dtype
@@ -75,11 +78,32 @@ def test_protected_pixels_are_equal_integers_in_a_lossless_file(
         assert (written[at_source_size(keep, p)] == np.asarray(original)[at_source_size(keep, p)]).all()
 
 
-def test_with_none_nothing_is_copied() -> None:
-    spec = resolved(blend="none")
+def test_with_none_nothing_is_copied_and_there_is_no_grain() -> None:
+    spec = resolved(blend="none", grain=True)
     bare, blended, (keep, p) = made(spec, LABELS, picture("RGB"))
     assert (bare == blended).all()
     assert not protected(keep, p, LABELS, spec).any()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "I;16"])
+@pytest.mark.parametrize("how", ["boxes", "known"])
+def test_grain_makes_a_soft_canvas_as_sharp_as_the_original_and_comes_from_the_items_seed(mode: str, how: str) -> None:
+    original, white = picture(mode), 4095 if mode == "I;16" else 255
+    bare, grown = (resolved(blend=how, grain=on) for on in (False, True))
+    keep, p = keep_mask(grown, LABELS, WIDTH, HEIGHT, 1)
+    grey = np.zeros((3, p.canvas_height, p.canvas_width), dtype=np.float32)
+    soft, first, again, other = (
+        blend(grey, keep, p, original, LABELS, spec, white, seed=seed)
+        for spec, seed in ((bare, 1), (grown, 1), (grown, 1), (grown, 2))
+    )
+    corners = np.array(LABELS.boxes)[:1, 1:]
+    tells = [box_tell(colours(each), colours(original), corners, gap=1, white=white) or 0 for each in (soft, first)]
+    assert tells[0] > 1.3 * tells[1]
+    assert tells[1] < 2.2  # what is left is the rest of this noise, which is white
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    if mode in ("LA", "RGBA"):
+        assert np.array_equal(np.asarray(first)[..., -1], np.asarray(original)[..., -1])
 
 
 def test_known_copies_more_than_boxes_and_leaves_what_is_far_from_kept_pixels() -> None:

@@ -43,6 +43,8 @@ def test_a_resolved_spec_has_the_numbers_of_its_preset_and_what_was_asked_beside
         ({"sampler": {"finish": -1}}, "greater than or equal to 0"),
         ({"sampler": {"finish": 201}}, "less than or equal to 200"),
         ({"sampler": {"preset": "wild"}}, "'reference', 'exact'"),
+        ({"canvas": {"long_side": 2049}}, "less than or equal to 2048"),
+        ({"canvas": {"long_side": 31}}, "greater than or equal to 32"),
         ({"operator": {"noise": -0.1}}, "greater than or equal to 0"),
         ({"operator": {"noise": float("nan")}}, "finite number"),
         ({"operator": {"kind": "sharpen"}}, "'inpaint', 'gaussian_blur'"),
@@ -105,3 +107,15 @@ def test_where_no_pixels_are_hidden_balanced_pulls_more_gently_unless_told_other
     assert (resolved().omega, resolved(operator=blur).omega) == (2.5, 0.6)
     assert resolved(operator=blur, sampler={"omega": 3}).omega == 3
     assert resolved(operator=blur, sampler={"preset": "exact"}).omega == 1
+
+
+def test_the_priors_own_size_is_noted_but_for_the_authors_way_which_knows_no_tiles() -> None:
+    assert resolved(canvas={"long_side": 448}).native_size == 128
+    assert resolved(sampler={"preset": "reference"}, canvas={"long_side": 448}).native_size == 0
+
+
+def test_what_was_resolved_before_there_was_grain_and_tiles_has_neither() -> None:
+    old = resolved().model_dump(exclude={"grain", "native_size"})
+    assert (ResolvedSpec.model_validate(old).grain, ResolvedSpec.model_validate(old).native_size) == (False, 0)
+    assert resolved().grain
+    assert not resolved(grain=False).grain

@@ -14,6 +14,7 @@ import torch
 from PIL import Image as Picture
 from sqlalchemy import select
 
+from samples.phantoms import write_dataset
 from shared import items as life
 from shared import plan
 from shared.models import Item, Job
@@ -334,6 +335,24 @@ def test_real_x_rays_come_out_at_their_own_size(
     for item in made:
         picture = Picture.open(io.BytesIO(studio.storage.read(item.result_key or "")))
         assert picture.size == (item.image.width, item.image.height)
+
+
+@pytest.mark.slow
+def test_a_canvas_larger_than_the_prior_gives_images_of_their_own_size_whose_boxes_are_not_told_by_their_sharpness(
+    studio: Studio, make_job: MakeJob, tmp_path: Path
+) -> None:
+    path = tmp_path / "large.zip"
+    write_dataset(path, images=2, seed=1, size=(373, 454))
+    sampler = {"preset": "balanced", "steps": 20}
+    job = make_job(path, variants=1, max_images=1, canvas={"long_side": 448}, sampler=sampler)
+    assert job.resolved["native_size"] == 128
+    run(studio)
+    (item,) = items(studio)
+    assert item.state == ItemState.DONE
+    assert Picture.open(io.BytesIO(studio.storage.read(item.result_key or ""))).size == (373, 454)
+    assert item.measures is not None
+    assert item.measures["psnr_kept"] > 20
+    assert 0.6 < item.measures["box_tell"] < 1.4
 
 
 def test_a_full_disk_spends_no_attempt(studio: Studio, make_job: MakeJob) -> None:

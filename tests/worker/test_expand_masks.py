@@ -105,8 +105,8 @@ def test_of_a_jpeg_the_largest_difference_is_measured_in_the_written_file_and_pn
 
 
 def test_a_tell_is_measured_against_soft_surroundings(studio: Studio, make_job: MakeJob, pictures: Path) -> None:
-    """Around a copied box of noise a picture of 64 pixels cannot be as sharp."""
-    make_job(pictures, variants=1)
+    """Around a copied box of noise a picture of 64 pixels cannot be as sharp, unless grain makes up for it."""
+    make_job(pictures, variants=1, grain=False)
     for item in run(studio):
         assert item.measures is not None
         assert item.measures["box_tell"] > 1.3

@@ -60,7 +60,7 @@ def regrow(
     picture = images.to_canvas(original, placement, white)
     (x,) = recipe.regrow(prior, resolved, picture[None], keep[None], [seed], _show)
     sys.stderr.write("\n")
-    return blend(x, keep, placement, original, labels, resolved, white)
+    return blend(x, keep, placement, original, labels, resolved, white, seed=seed)
 
 
 def _parser() -> argparse.ArgumentParser:

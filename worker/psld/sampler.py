@@ -7,7 +7,7 @@ way is a value: ``Conventions``.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 
 import torch
 from torch import Tensor
@@ -66,8 +66,9 @@ class Guidance:
     from DDIM (no noise on the way) to DDPM. ``fresh_noise`` is the standard deviation of the noise that the authors'
     code adds to A x0 at each step, in units of the image's [-1, 1]. Without ``denoiser_gradient`` the loss is
     differentiated with respect to z0 instead of z, which spares the denoiser's backward pass (He et al., Manifold
-    Preserving Guided Diffusion, 2023). ``finish`` is the number of steps of ``polish`` after the walk. ValueError for
-    values outside their range.
+    Preserving Guided Diffusion, 2023). ``finish`` is the number of steps of ``polish`` after the walk. ``enter`` is the
+    share of the walk that is taken, its end: below 1 there should be a start that is nearer to the image than noise.
+    ValueError for values outside their range.
     """
 
     steps: int
@@ -77,6 +78,7 @@ class Guidance:
     fresh_noise: float = 0.0
     denoiser_gradient: bool = True
     finish: int = 0
+    enter: float = 1.0
     conventions: Conventions = OURS
 
     def __post_init__(self) -> None:
@@ -90,10 +92,17 @@ class Guidance:
             raise ValueError(f"fresh_noise must not be negative, not {self.fresh_noise}")
         if self.finish < 0:
             raise ValueError(f"finish must not be negative, not {self.finish}")
+        if not 0 < self.enter <= 1:
+            raise ValueError(f"enter must be above 0 and at most 1, not {self.enter}")
 
     @property
     def pulls(self) -> bool:
         return self.gamma > 0 or self.omega > 0
+
+    def path(self, alpha_bar: Tensor) -> list[Step]:
+        """The steps that are taken: the last ``enter`` of the walk."""
+        whole = self.conventions.walk(alpha_bar, self.steps)
+        return whole[-ceil(self.enter * self.steps) :]
 
 
 def draw(generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
@@ -117,6 +126,7 @@ def sample(
     generators: Sequence[torch.Generator],
     guidance: Guidance,
     *,
+    start: Tensor | None = None,
     draw: Draw = draw,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
@@ -124,7 +134,9 @@ def sample(
 
     ``y`` is float32 on the prior's device. Each row has a CPU generator of its own for its start and for the noise of
     each step, as far as ``guidance`` has any: first that of the measurement, then, where eta > 0, that of the latent.
-    What a row becomes does not depend on its batch beyond rounding (but see ``batch_norm``). ``draw`` is the source of
+    What a row becomes does not depend on its batch beyond rounding (but see ``batch_norm``). ``start`` are images
+    (B, 3, H, W) in [-1, 1] that the walk begins with, noised to the level where it is entered (Meng et al., SDEdit,
+    2022); without, it begins with noise. ``draw`` is the source of
     all this noise. ``on_step(done, steps)`` is called after each step and stops the walk by raising; after each step of
     the finish it is called as after the last of the walk.
 
@@ -138,9 +150,11 @@ def sample(
     def noise(shape: tuple[int, ...]) -> Tensor:
         return draw(generators, shape).to(prior.device)
 
-    z = noise(shape)
-    steps = guidance.steps
-    for done, step in enumerate(guidance.conventions.walk(prior.alpha_bar, steps), start=1):
+    path = guidance.path(prior.alpha_bar)
+    z, steps = noise(shape), len(path)
+    if start is not None:
+        z = sqrt(path[0].ab) * prior.encode(start) + sqrt(1 - path[0].ab) * z
+    for done, step in enumerate(path, start=1):
         z = finite(guided_step(prior, operator, y, z, step, guidance, noise), done)
         if on_step is not None:
             on_step(done, steps)

@@ -1,0 +1,117 @@
+"""Canvases larger than a prior was trained on: the picture as a whole at the prior's own size, then its detail."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import ceil
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from worker.psld.operators import Operator
+from worker.psld.prior import LatentPrior
+from worker.psld.sampler import Guidance, sample
+from worker.psld.tiles import Tiled
+
+COARSE_ENTER = 0.8
+"""Share of the walk at the prior's own size, from what is measured, smeared: from pure noise some images get stuck."""
+
+FINE_ENTER = 0.3
+"""Share of the walk on the whole canvas: what is decided before that is coarser than a tile's own detail."""
+
+FINE_STEPS = 0.5
+"""Steps of the walk on the whole canvas, which it takes the share above of, to those of the first."""
+
+_LITTLE = 1e-2
+"""What is told of a place counts as nothing below this share of the most that is told of any."""
+
+
+class Coarse:
+    """What an operator A on a large canvas measures of a small one: A U x / s, U enlarging by a cubic, s its norm.
+
+    ``large`` and ``small`` are (height, width). It is to be compared with ``scaled(y)``. Its adjoint is U^T A^T / s.
+    As ||U / s|| is 1, its norm is no more than that of A, whose step it keeps.
+    """
+
+    def __init__(
+        self, operator: Operator, large: tuple[int, int], small: tuple[int, int], device: torch.device
+    ) -> None:
+        self._operator = operator
+        self._down, self._across = (_enlarging(*sides).to(device) for sides in zip(large, small, strict=True))
+        self._scale = float(torch.linalg.matrix_norm(self._down, 2) * torch.linalg.matrix_norm(self._across, 2))
+        self.step = operator.step
+
+    @property
+    def measured(self) -> Tensor | float:
+        return self._operator.measured
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._operator.forward(self.enlarge(x)) / self._scale
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self._down.T @ self._operator.adjoint(y) @ self._across / self._scale
+
+    def enlarge(self, x: Tensor) -> Tensor:
+        """Return U x."""
+        return self._down @ x @ self._across.T
+
+    def scaled(self, y: Tensor) -> Tensor:
+        """Return the measurement ``y`` of a large canvas in this operator's units."""
+        return y / self._scale
+
+    def smear(self, y: Tensor) -> Tensor:
+        """Return a small canvas with what ``y`` tells of each place, grey where it tells nothing.
+
+        That is A^T y over A^T 1: the mean of what is kept near each pixel.
+        """
+        share = self.adjoint(torch.ones_like(y) * self.measured)
+        known = share > _LITTLE * share.amax()
+        return torch.where(known, self.adjoint(y) / share.where(known, 1.0), 0.0).clamp(-1, 1)
+
+
+def sample_large(
+    prior: LatentPrior,
+    operator: Operator,
+    y: Tensor,
+    generators: Sequence[torch.Generator],
+    guidance: Guidance,
+    on_step: Callable[[int, int], None],
+) -> Tensor:
+    """As `sample`, for canvases larger than ``prior.native_size``, in two walks.
+
+    The first is on a canvas of the prior's own size, told what the large one was measured. Its result, enlarged, is
+    where the second begins: the end of a walk on the large canvas, the denoiser seeing tiles, without its gradient,
+    which would double the time. ``on_step`` counts through both. Raises what `sample` raises.
+    """
+    large = operator.adjoint(y).shape[-2:]
+    small = tuple(_multiple(side * prior.native_size / max(large), prior.multiple) for side in large)
+    coarse = Coarse(operator, (large[0], large[1]), (small[0], small[1]), prior.device)
+    first = replace(guidance, enter=COARSE_ENTER)
+    # A gradient of a plain norm has unit length however many entries it is spread over: each is to move as far.
+    grown = max(large) / prior.native_size
+    second = replace(
+        guidance,
+        steps=ceil(guidance.steps * FINE_STEPS),
+        gamma=guidance.gamma * grown,
+        omega=guidance.omega * grown,
+        denoiser_gradient=False,
+        enter=FINE_ENTER,
+    )
+    before, after = (len(each.path(prior.alpha_bar)) for each in (first, second))
+
+    def counted(offset: int) -> Callable[[int, int], None]:
+        return lambda done, _steps: on_step(offset + done, before + after)
+
+    x = sample(prior, coarse, coarse.scaled(y), generators, first, start=coarse.smear(y), on_step=counted(0))
+    start = coarse.enlarge(x).clamp(-1, 1)
+    return sample(Tiled(prior), operator, y, generators, second, start=start, on_step=counted(before))
+
+
+def _multiple(side: float, multiple: int) -> int:
+    return max(1, round(side / multiple)) * multiple
+
+
+def _enlarging(large: int, small: int) -> Tensor:
+    """(large, small): a cubic between the centres of pixels."""
+    enlarged = F.interpolate(torch.eye(small)[None, None], (large, small), mode="bicubic", align_corners=False)
+    return enlarged[0, 0]
