@@ -135,7 +135,8 @@ def upgrade(session: Session, job: Job, prior: Prior, done: Literal["keep", "rem
     """
     _lock(session, job)
     old = ResolvedSpec.model_validate(job.resolved)
-    new = old.model_copy(update={"engine": ENGINE_VERSION, "prior_sha256": prior.sha256})
+    tile = prior.native_size if old.native_size else 0
+    new = old.model_copy(update={"engine": ENGINE_VERSION, "prior_sha256": prior.sha256, "native_size": tile})
     if new == old:
         return
     if items.counts(session, job.id).get(ItemState.RUNNING):
