@@ -18,11 +18,12 @@ def tiny_vae(**config: Any) -> AutoencoderKL:
     return AutoencoderKL(**blocks | config)
 
 
-def write_tiny_prior(folder: Path) -> None:
-    """An unconditional prior: 16 px images, 4 x 8 x 8 latents. Always the same weights."""
+def write_tiny_prior(folder: Path, native_size: int = 16) -> None:
+    """An unconditional prior, trained as it says on images of `native_size` px, of which a latent's sides are half.
+    Always the same weights."""
     torch.manual_seed(0)
     unet = UNet2DModel(
-        sample_size=8,
+        sample_size=native_size // 2,
         in_channels=4,
         out_channels=4,
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),

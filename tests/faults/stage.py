@@ -124,7 +124,7 @@ def open_stage(home: Path, *, durable: bool = False) -> Iterator[Stage]:
         postgres, redis = Postgres(Path(server), durable=durable), Redis(home)
         postgres.start()
         redis.start()
-        write_tiny_prior(home / "priors" / "tiny")
+        write_tiny_prior(home / "priors" / "tiny", native_size=32)
         (home / "priors" / "broken").mkdir()  # which is to keep nobody from the other
         orders = Orders(home / "orders.json")
         orders.give(step=SLOW)

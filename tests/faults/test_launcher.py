@@ -61,11 +61,12 @@ def ours(data: Path) -> list[psutil.Process]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    write_tiny_prior(tmp_path / "priors" / "tiny")
+    write_tiny_prior(tmp_path / "priors" / "tiny", native_size=32)
     write_dataset(tmp_path / "phantoms.zip", images=4, seed=2, size=(64, 76))
     yield tmp_path
     for process in ours(tmp_path / "data"):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def test_a_killed_launcher_takes_everything_along_and_the_next_one_ends_the_job(home: Path) -> None:
