@@ -1,9 +1,10 @@
-"""Wiring only: each task does one piece of work if there is any, and sends its own hint again if more waits.
+"""Wiring only: each task does what work there is for a while, and sends its own hint again if more waits.
 
 A task that found nothing to do sends none: what waits then is not for this worker, and the sweep hints again.
 """
 
 import logging
+import time
 from collections.abc import Callable
 
 from celery import shared_task
@@ -16,40 +17,53 @@ from worker.main import Bench, bench, studio
 log = logging.getLogger(__name__)
 
 
+STINT = 30.0
+"""Seconds after which a task makes way for a new one, though more work waits: between two pieces of work it need not
+go by way of the broker, and a worker that is to be exchanged is not waited for much longer."""
+
+
 @shared_task(name=Task.INGEST)
 def ingest() -> None:
     from worker.ingest import check_next
 
-    _turn(Task.INGEST, lambda at: check_next(at.settings, at.sessions, at.storage), datasets.waiting)
+    _stint(Task.INGEST, lambda at: check_next(at.settings, at.sessions, at.storage), datasets.waiting)
 
 
 @shared_task(name=Task.EXPAND)
 def expand() -> None:
     from worker.expand import expand_next
 
-    _turn(Task.EXPAND, lambda at: bool(expand_next(studio(), wake=lambda: at.enqueue(Task.EXPAND))), items.waiting)
-    at = bench()
-    with at.sessions.write() as session:
-        finished = jobs.conclude(session)
-    if finished:
-        at.enqueue(Task.ARCHIVE)
+    def work(at: Bench) -> bool:
+        made = expand_next(studio(), wake=lambda: at.enqueue(Task.EXPAND))
+        # Also where nothing was made: another worker's last item may have been settled at the same moment as ours.
+        with at.sessions.write() as session:
+            finished = jobs.conclude(session)
+        if finished:
+            at.enqueue(Task.ARCHIVE)
+        return bool(made)
+
+    _stint(Task.EXPAND, work, items.waiting)
 
 
 @shared_task(name=Task.ARCHIVE)
 def archive() -> None:
     from worker.archive import build_next
 
-    _turn(Task.ARCHIVE, lambda at: build_next(at.settings, at.sessions, at.storage), archives.waiting)
+    _stint(Task.ARCHIVE, lambda at: build_next(at.settings, at.sessions, at.storage), archives.waiting)
 
 
-def _turn(task: Task, work: Callable[[Bench], bool], waiting: Callable[[Session], bool]) -> None:
-    at = bench()
-    trouble = at.trouble()
-    if trouble:
-        log.warning("%s waits: %s", task, trouble)
-        return
-    if not work(at):
-        return
+def _stint(task: Task, work: Callable[[Bench], bool], waiting: Callable[[Session], bool]) -> None:
+    """Work until there is nothing to do, something keeps this worker from it, or the stint is over."""
+    at, end = bench(), time.monotonic() + STINT
+    while True:
+        trouble = at.trouble()
+        if trouble:
+            log.warning("%s waits: %s", task, trouble)
+            return
+        if not work(at):
+            return
+        if time.monotonic() > end:
+            break
     with at.sessions.read() as session:
         more = waiting(session)
     if more:

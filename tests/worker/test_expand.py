@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import io
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from sqlalchemy import select
 
 from samples.phantoms import write_dataset
 from shared import items as life
-from shared import plan
+from shared import jobs, plan
 from shared.models import Item, Job
 from shared.spec import ResolvedSpec
 from shared.states import ItemState
@@ -150,6 +151,29 @@ def test_a_batch_stopped_between_steps_goes_back_and_ends_with_the_same_bytes(
     assert (stopped.state, stopped.attempts, stopped.lapses) == (ItemState.PENDING, 0, 0)
     run(studio)
     assert items(studio)[-1].result_sha256 == next(iter(undisturbed.values()))
+
+
+def test_a_cancel_ends_what_is_being_made_when_its_worker_next_looks(studio: Studio, make_job: MakeJob) -> None:
+    job_id = make_job(variants=1, max_images=1, sampler={"steps": 200, "finish": 0}).id
+    folder, _ = studio.prior_folders["builtin"]
+    real, steps = studio.priors.get(folder, "cpu"), []
+
+    def eps(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        steps.append(t)
+        if len(steps) == 2:
+            with studio.sessions.write() as session:
+                jobs.cancel(session, session.get_one(Job, job_id))
+        if len(steps) > 2:
+            time.sleep(0.05)
+        return real.eps(z, t)
+
+    soon = studio.settings.model_copy(update={"renew_seconds": 0.02})
+    run(dataclasses.replace(with_prior(studio, eps=eps), settings=soon))
+    assert len(steps) < 100
+    with studio.sessions.write() as session:
+        assert jobs.conclude(session) == [job_id]
+    (item,) = items(studio)
+    assert (item.state, item.attempts, item.lapses, item.result_key) == (ItemState.CANCELLED, 0, 0, None)
 
 
 def test_others_are_woken_before_sampling_if_more_waits(studio: Studio, make_job: MakeJob) -> None:
