@@ -98,6 +98,9 @@ def expand(  # noqa: PLR0913  (one parameter an option)
     preset: Annotated[
         Literal["reference", "exact", "balanced"] | None, typer.Option(help="The sampler's numbers.")
     ] = None,
+    long_side: Annotated[
+        int | None, typer.Option(min=32, max=2048, help="Of the canvas, in pixels; left out: the prior's own size.")
+    ] = None,
     split: Annotated[list[str] | None, typer.Option(help="A split to expand; may be repeated.")] = None,
     max_images: Annotated[int | None, typer.Option(min=1, help="Expand at most so many source images.")] = None,
     blend: Annotated[
@@ -132,6 +135,7 @@ def expand(  # noqa: PLR0913  (one parameter an option)
         "max_images": max_images,
         "blend": blend,
         "unlabelled": unlabelled,
+        "canvas": _given(long_side=long_side),
         "sampler": _given(preset=preset, steps=steps),
         "priority": priority,
         "reuse": False if no_reuse else None,

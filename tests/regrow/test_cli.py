@@ -56,11 +56,12 @@ def test_expand_does_it_all_in_one_command(run, zipped, tmp_path):
 def test_every_option_of_expand_reaches_the_job_and_what_is_left_out_is_the_servers(run, zipped, tmp_path):
     out = tmp_path / "out.zip"
     wishes = "--variants 3 --seed 5 --steps 7 --preset exact --split train --split valid --max-images 1 --blend none"
-    more = "--no-originals --image-format png --name all --priority 3 --no-reuse"
+    more = "--no-originals --image-format png --name all --priority 3 --no-reuse --long-side 144"
     job = json.loads(run("expand", zipped, "-o", out, "--json", *wishes.split(), *more.split()).stdout)["job"]
     wanted = {
         "name": "all",
         "priority": 3,
+        "canvas": {"long_side": 144},
         "reuse": False,
         "variants": 3,
         "seed": 5,
