@@ -93,11 +93,24 @@ def expand_next(studio: Studio, wake: Callable[[], None]) -> int:
         batch = items.claim(session, studio.name, studio.batches.limit, lease, priors=hashes.values(), warm=loaded)
     if not batch:
         return 0
-    with studio.sessions.read() as session:
-        more = items.waiting(session)
-    if more:
-        wake()
-    token, pace = batch[0].token, Pace(studio.settings.hang_seconds)
+    token = batch[0].token
+    try:
+        # From here on: being told to end (SystemExit) may come at any moment, while others are woken too.
+        with studio.sessions.read() as session:
+            more = items.waiting(session)
+        if more:
+            wake()
+        _hold(studio, batch, token)
+    finally:
+        # Whatever is still ours goes back, on SIGTERM (SystemExit) and after an error nobody foresaw too.
+        with studio.sessions.write() as session:
+            items.hand_back(session, token)
+    return len(batch)
+
+
+def _hold(studio: Studio, batch: Sequence[Work], token: str) -> None:
+    """Make a batch, its lease renewed meanwhile."""
+    pace = Pace(studio.settings.hang_seconds)
 
     def renew() -> bool:
         if pace.hangs():
@@ -108,7 +121,7 @@ def expand_next(studio: Studio, wake: Callable[[], None]) -> int:
                 os._exit(1)
             return False
         with studio.sessions.write() as session:
-            return items.renew(session, token, pace.step, lease)
+            return items.renew(session, token, pace.step, studio.settings.lease_seconds)
 
     with Renewal(renew, studio.settings.renew_seconds) as renewal:
 
@@ -126,11 +139,6 @@ def expand_next(studio: Studio, wake: Callable[[], None]) -> int:
             # so that an item that does this every time is found out.
             log.critical("the device failed; this process ends", exc_info=True)
             os._exit(1)
-        finally:
-            # Whatever is still ours goes back, on SIGTERM (SystemExit) and after an error nobody foresaw too.
-            with studio.sessions.write() as session:
-                items.hand_back(session, token)
-    return len(batch)
 
 
 def _make(studio: Studio, batch: Sequence[Work], on_step: OnStep) -> None:

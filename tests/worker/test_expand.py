@@ -185,6 +185,17 @@ def test_others_are_woken_before_sampling_if_more_waits(studio: Studio, make_job
     assert len(seen) == 1
 
 
+def test_a_worker_told_to_end_while_it_wakes_others_hands_its_items_back(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=2, max_images=1)
+
+    def told_to_end() -> None:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        expand_next(studio, wake=told_to_end)
+    assert [(item.state, item.lease_until, item.lapses) for item in items(studio)] == [(ItemState.PENDING, None, 0)] * 2
+
+
 def test_a_missing_original_fails_its_item_only(studio: Studio, make_job: MakeJob) -> None:
     make_job(variants=1)
     gone = items(studio)[0]
