@@ -96,7 +96,7 @@ def expand(  # noqa: PLR0913  (one parameter an option)
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes every mask and every noise.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps an image.")] = None,
     preset: Annotated[
-        Literal["reference", "exact", "balanced"] | None, typer.Option(help="The sampler's numbers.")
+        Literal["reference", "exact", "balanced", "fast"] | None, typer.Option(help="The sampler's numbers.")
     ] = None,
     long_side: Annotated[
         int | None, typer.Option(min=32, max=2048, help="Of the canvas, in pixels; left out: the prior's own size.")

@@ -8,6 +8,9 @@ from shared.models import Image
 from shared.plan import USELESS, corners
 from shared.spec import PRESETS, ExpansionSpec, ResolvedSpec
 
+_ENOUGH_FROM_NOISE = 100
+"""Steps; with fewer most images do not converge, and with so many some (docs/method.md)."""
+
 
 def chosen(spec: ExpansionSpec, found: Sequence[Image]) -> list[Image]:
     """Those of the images that the spec expands."""
@@ -77,10 +80,11 @@ def _of_the_sampler(resolved: ResolvedSpec, images: Sequence[Image]) -> list[str
             f"regrown will be softer than the labelled boxes, {grain}. `canvas.long_side: {helps * resolved.multiple}` "
             "makes it sharper; the time of an image grows with its pixels."
         )
-    if resolved.steps < PRESETS["balanced"].steps:
+    enough = PRESETS[resolved.preset.partition("@")[0]].steps if resolved.enter < 1 else _ENOUGH_FROM_NOISE
+    if resolved.steps < enough:
         said.append(
-            f"{resolved.steps} steps are fewer than the presets have: many images will not converge, and come out grey "
-            "and blurred. Look at `psnr_kept` of the first items."
+            f"{resolved.steps} steps are few, {enough} would be better: many images will not converge, and come out "
+            "grey and blurred. Look at `psnr_kept` of the first items."
         )
     return said
 

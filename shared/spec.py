@@ -14,10 +14,13 @@ from shared.masks import AnyMask
 from shared.operators import Inpaint, Operator
 from shared.strict import Strict
 
-ENGINE_VERSION = "1"
+ENGINE_VERSION = "2"
 """Raised whenever the same resolved spec and seed would give other pixels."""
 
 MAX_SEED = 2**63 - 1
+
+_TIMES = 1000
+"""Of the diffusion, that a walk can take steps through."""
 
 
 def _storable(text: str) -> str:
@@ -44,7 +47,10 @@ class Preset(Strict):
     """`omega` for operators that hide no pixels, where it is another."""
     eta: float = 0.0
     denoiser_gradient: bool = True
+    paste: bool = False
+    """Whether what is known is pasted into each estimate, instead of pulling at it by a gradient."""
     finish: int = 0
+    enter: float = 1.0
     noise: float = 0.0
     """Standard deviation of the measurement's noise where the operator leaves it open."""
     reference: bool = False
@@ -54,16 +60,17 @@ class Preset(Strict):
 PRESETS: dict[str, Preset] = {
     "reference": Preset(version=1, steps=1000, gamma=0.2, omega=1.0, noise=0.05, reference=True),
     "exact": Preset(version=1, steps=1000, gamma=0.2, omega=1.0),
-    "balanced": Preset(version=2, steps=100, gamma=0.5, omega=2.5, omega_whole=0.6, finish=20),
+    "balanced": Preset(version=3, steps=40, gamma=0.5, omega=2.5, omega_whole=0.6, finish=20, enter=0.8),
+    "fast": Preset(version=1, steps=20, gamma=0.0, omega=0.0, eta=1.0, paste=True, finish=20, enter=0.6),
 }
 """`reference` is what the authors' code runs, `exact` the same equations with our fixes. With fewer steps the pull of
-each must grow: docs/method.md has the measurements."""
+each must grow, and `fast` does without: docs/method.md has the measurements."""
 
 
 class Sampler(Strict):
     """How the sampler runs: a preset, and what of it is to differ."""
 
-    preset: Literal["reference", "exact", "balanced"] = Field(
+    preset: Literal["reference", "exact", "balanced", "fast"] = Field(
         "balanced", description="Named numbers; see the fields below. `reference` runs as the authors' code does."
     )
     steps: int | None = Field(None, ge=1, le=1000, description="Sampler steps an image; time grows with them.")
@@ -79,11 +86,31 @@ class Sampler(Strict):
         le=200,
         description="Steps after the walk that bring the result nearer to what was measured, by the decoder alone.",
     )
+    enter: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Share of the diffusion's time that is walked. 1 begins with noise; less begins with what the "
+        "model is told, smeared and noised: fewer steps will do, and the image is nearer to the original.",
+    )
 
     @model_validator(mode="after")
-    def _reference_walks_evenly(self) -> Self:
-        if self.preset == "reference" and 1000 % (self.steps or 1000):
+    def _walks_as_the_preset_can(self) -> Self:
+        preset = PRESETS[self.preset]
+        if preset.reference and (self.enter or 1) < 1:
+            raise ValueError("the preset reference begins with noise: enter must be 1")
+        if preset.reference and 1000 % (self.steps or 1000):
             raise ValueError(f"the steps of the preset reference must divide 1000, and {self.steps} do not")
+        steps, enter = self.steps or preset.steps, self.enter or preset.enter
+        if steps > round(enter * _TIMES):
+            raise ValueError(f"with enter {enter:g} there are {round(enter * _TIMES)} steps at most, not {steps}")
+        return self
+
+    @model_validator(mode="after")
+    def _only_a_pull_has_weights(self) -> Self:
+        for name in ("gamma", "omega", "denoiser_gradient"):
+            if PRESETS[self.preset].paste and getattr(self, name) is not None:
+                raise ValueError(f"{name} has no part in the preset {self.preset}, which does not pull: leave it out")
         return self
 
 
@@ -175,7 +202,9 @@ class ResolvedSpec(Strict):
     # What jobs made before these existed did:
     reference: bool = False
     denoiser_gradient: bool = True
+    paste: bool = False
     finish: int = 0
+    enter: float = 1.0
     grain: bool = False
     native_size: int = 0
     """Canvases larger than this are worked on in tiles of it, after a canvas of this size; 0: at once, as a whole."""

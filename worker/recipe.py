@@ -16,6 +16,7 @@ from worker.psld.jpeg import Jpeg
 from worker.psld.operators import Inpaint, MotionBlur, Operator, ReferenceInpaint, downsample, gaussian_blur
 from worker.psld.prior import LatentPrior
 from worker.psld.sampler import OURS, REFERENCE, Guidance, measure, sample
+from worker.psld.smear import smear
 
 
 def regrow(
@@ -35,10 +36,12 @@ def regrow(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     A = operator(resolved, x, None if keep is None else torch.from_numpy(keep).to(prior.device))
     y = measure(A, x, resolved.operator.noise or 0.0, generators)
+    how = guidance(resolved)
     if 0 < resolved.native_size < max(x.shape[-2:]):
-        new = sample_large(prior, A, y, generators, guidance(resolved), on_step)
+        new = sample_large(prior, A, y, generators, how, on_step)
     else:
-        new = sample(prior, A, y, generators, guidance(resolved), on_step=on_step)
+        start = smear(A, y) if how.enter < 1 else None
+        new = sample(prior, A, y, generators, how, start=start, on_step=on_step)
     regrown: NDArray[np.float32] = new.cpu().numpy()
     return regrown
 
@@ -79,6 +82,8 @@ def guidance(resolved: ResolvedSpec) -> Guidance:
         eta=resolved.eta,
         fresh_noise=(resolved.operator.noise or 0.0) if resolved.reference else 0.0,
         denoiser_gradient=resolved.denoiser_gradient,
+        paste=resolved.paste,
         finish=resolved.finish,
+        enter=resolved.enter,
         conventions=REFERENCE if resolved.reference else OURS,
     )

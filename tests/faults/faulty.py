@@ -65,7 +65,7 @@ class FaultyFolder(Folder):
 
 
 class FaultyPrior:
-    """A prior that is slow, and fails on some items, which it knows by the noise they start from."""
+    """A prior that is slow, and fails on some items, which it knows by the noise that they must start from."""
 
     def __init__(self, prior: Any) -> None:
         self._prior = prior

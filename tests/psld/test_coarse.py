@@ -44,23 +44,6 @@ def test_a_small_picture_that_was_enlarged_and_measured_is_one_without_residual(
     assert torch.allclose(A.forward(x), A.scaled(y), atol=1e-6)
 
 
-@pytest.mark.parametrize("operator", [*LINEAR, Jpeg(90)])
-def test_an_even_picture_is_smeared_to_itself_where_anything_is_known(operator: Operator) -> None:
-    y = operator.forward(torch.full((2, 3, *LARGE), 0.4))
-    smeared = coarse(operator).smear(y)
-    assert smeared.shape == (2, 3, *SMALL)
-    known = smeared != 0
-    assert known.float().mean() > 0.6
-    assert torch.allclose(smeared[known], torch.tensor(0.4), atol=0.01)
-
-
-def test_where_nothing_is_known_a_smear_is_grey() -> None:
-    left = Inpaint((torch.arange(LARGE[1]) < 8).expand(1, 1, *LARGE))
-    smeared = coarse(left).smear(left.forward(torch.ones(1, 3, *LARGE)))
-    assert (smeared[..., :4] > 0.9).all()
-    assert (smeared[..., 8:] == 0).all()
-
-
 def walked(prior: Toy, y: Tensor, seeds: list[int], steps: list[tuple[int, int]]) -> Tensor:
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     guidance = Guidance(10, 0.1, 0.2)

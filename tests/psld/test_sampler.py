@@ -103,6 +103,35 @@ def test_a_step_is_the_estimate_less_the_gradient_worked_out_by_hand(
         torch.testing.assert_close(x[row].flatten(), (D @ (z0 - pull)).float(), rtol=1e-4, atol=1e-5)
 
 
+def test_a_pasted_step_is_the_estimate_with_the_measurement_glued_in_worked_out_by_hand() -> None:
+    prior = correlated()
+    prior = GaussianPrior(prior.mean, prior.cov, ROTATION, ROTATION.T.contiguous() / 2)
+    operator = left_half()
+    y = operator.forward(images(prior, 3))
+    x = sample(prior, operator, y, seeded(range(3)), Guidance(1, 0, 0, paste=True))
+
+    D, E = (torch.kron(mixing.double(), torch.eye(SIDE**2)) for mixing in (prior.decoder, prior.encoder))
+    A = torch.diag(operator.mask.expand(1, 3, -1, -1).flatten().double())
+    ab, identity = prior.alpha_bar[-1].double(), torch.eye(N, dtype=torch.float64)
+    J = (identity - (1 - ab) * torch.linalg.inv(ab * prior.cov + (1 - ab) * identity)) / ab.sqrt()
+    for row, generator in enumerate(seeded(range(3))):
+        z = torch.randn(3, SIDE, SIDE, generator=generator).flatten().double()
+        x0 = D @ (J @ (z - ab.sqrt() * prior.mean) + prior.mean)
+        g = E @ (x0 - A.T @ (A @ x0 - y[row].flatten().double()))
+        torch.testing.assert_close(x[row].flatten(), (D @ g).float(), rtol=1e-4, atol=1e-5)
+
+
+def test_pasted_walks_end_with_what_is_kept_and_with_what_belongs_to_it() -> None:
+    prior, operator = correlated(), left_half()
+    true = images(prior, 200)
+    y = operator.forward(true)
+    x = sample(prior, operator, y, seeded(range(200)), Guidance(50, 0, 0, eta=1.0, paste=True))
+    assert torch.allclose(operator.forward(x), y, atol=1e-3)
+    alone = sample(prior, operator, y, seeded(range(200)), Guidance(50, 0, 0, eta=1.0))
+    hidden = 1 - operator.mask
+    assert ((x - true) * hidden).square().mean() < 0.8 * ((alone - true) * hidden).square().mean()
+
+
 BROAD = 8
 OTHERS: dict[str, Operator] = {
     "gaussian blur": gaussian_blur(BROAD, BROAD, 1.0),
@@ -120,7 +149,9 @@ def test_whatever_the_operator_guidance_ends_near_what_was_measured(operator: Op
     def residual(guidance: Guidance) -> Tensor:
         return (operator.forward(sample(prior, operator, y, seeded(range(4)), guidance)) - y).flatten(1).norm(dim=1)
 
-    assert (residual(Guidance(200, 0.05, 0.1)) < 0.25 * residual(Guidance(200, 0, 0))).all()
+    free = residual(Guidance(200, 0, 0))
+    assert (residual(Guidance(200, 0.05, 0.1)) < 0.25 * free).all()
+    assert (residual(Guidance(50, 0, 0, eta=1.0, paste=True)) < 0.25 * free).all()
 
 
 def test_with_everything_kept_guidance_ends_at_the_measurement() -> None:
@@ -417,8 +448,8 @@ def test_with_the_authors_norm_neighbours_change_each_other() -> None:
     assert (together[0] - alone[0]).abs().max() > 1e-3
 
 
-def test_a_walk_entered_late_takes_its_last_steps_and_stays_near_its_start() -> None:
-    prior, guidance = correlated(), Guidance(20, 0, 0, enter=0.25)
+def test_a_walk_entered_late_is_the_end_of_a_longer_one_and_stays_near_its_start() -> None:
+    prior, guidance = correlated(), Guidance(5, 0, 0, enter=0.25)
     whole = Guidance(20, 0, 0).path(prior.alpha_bar)
     assert guidance.path(prior.alpha_bar) == whole[15:]
     start = images(prior, 2, seed=5)
@@ -439,7 +470,7 @@ def test_a_start_is_noised_to_the_level_where_the_walk_is_entered() -> None:
             seen.append(z)
             return super().eps(z, t)
 
-    start, guidance = images(prior, 1), Guidance(10, 0, 0, enter=0.3)
+    start, guidance = images(prior, 1), Guidance(3, 0, 0, enter=0.3)
     noted = Noted(prior.mean, prior.cov, prior.decoder, prior.encoder)
     sample(noted, everything(), start, seeded([4]), guidance, start=start)
     ab = guidance.path(prior.alpha_bar)[0].ab

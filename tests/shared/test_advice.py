@@ -133,3 +133,20 @@ def test_images_much_larger_than_the_canvas_are_told_which_canvas_helps() -> Non
     assert "larger than the" not in said([large], canvas={"long_side": 448})
     large.width = 9000
     assert "`canvas.long_side: 2048`" in said([large])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "enough"),
+    [
+        ({}, None),
+        ({"preset": "fast"}, None),
+        ({"preset": "fast", "steps": 10}, 20),
+        ({"steps": 20}, 40),
+        ({"preset": "exact", "steps": 50}, 100),
+        ({"preset": "exact", "steps": 100}, None),
+        ({"enter": 1}, 100),
+    ],
+)
+def test_steps_that_are_too_few_for_where_they_begin_are_warned_of(sampler: dict[str, Any], enough: int | None) -> None:
+    warnings = said([image()], sampler=sampler)
+    assert (f"{enough} would be better" in warnings) if enough else not warnings

@@ -17,7 +17,7 @@ def resolved(**spec: object) -> ResolvedSpec:
     return resolve(asked(**spec), prior_sha256="", native_size=128, multiple=16)
 
 
-@pytest.mark.parametrize(("preset", "noise"), [("reference", 0.05), ("exact", 0.0), ("balanced", 0.0)])
+@pytest.mark.parametrize(("preset", "noise"), [("reference", 0.05), ("exact", 0.0), ("balanced", 0.0), ("fast", 0.0)])
 def test_the_measurements_noise_is_the_presets_unless_given(preset: str, noise: float) -> None:
     assert resolved(sampler={"preset": preset}).operator.noise == noise
     assert resolved(sampler={"preset": preset}, operator={"noise": 0.3}).operator.noise == 0.3
@@ -32,8 +32,8 @@ def test_a_resolved_spec_has_the_numbers_of_its_preset_and_what_was_asked_beside
         preset == "reference",
     )
     assert plain.preset == f"{preset}@{PRESETS[preset].version}"
-    changed = resolved(sampler={"preset": preset, "gamma": 7})
-    assert changed == plain.model_copy(update={"gamma": 7.0})
+    changed = resolved(sampler={"preset": preset, "eta": 0.25})
+    assert changed == plain.model_copy(update={"eta": 0.25})
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,10 @@ def test_a_resolved_spec_has_the_numbers_of_its_preset_and_what_was_asked_beside
         ({"sampler": {"preset": "reference", "steps": 30}}, "must divide 1000, and 30 do not"),
         ({"sampler": {"finish": -1}}, "greater than or equal to 0"),
         ({"sampler": {"finish": 201}}, "less than or equal to 200"),
+        ({"sampler": {"preset": "reference", "enter": 0.5}}, "begins with noise: enter must be 1"),
+        ({"sampler": {"preset": "exact", "enter": 0.5}}, "with enter 0.5 there are 500 steps at most, not 1000"),
+        ({"sampler": {"enter": 0}}, "greater than 0"),
+        ({"sampler": {"preset": "fast", "omega": 2}}, "omega has no part in the preset fast"),
         ({"sampler": {"preset": "wild"}}, "'reference', 'exact'"),
         ({"canvas": {"long_side": 2049}}, "less than or equal to 2048"),
         ({"canvas": {"long_side": 31}}, "greater than or equal to 32"),

@@ -215,7 +215,7 @@ def test_a_sampler_that_gives_nan_fails_the_item_naming_step_and_preset(studio: 
     assert item.error is not None
     assert item.error["type"] == "numerical_fault"
     assert "step 1" in item.error["detail"]
-    assert "balanced@2" in item.error["detail"]
+    assert "balanced@3" in item.error["detail"]
 
 
 def test_the_preset_reference_samples_each_item_alone_and_is_named_when_it_breaks(
@@ -241,10 +241,12 @@ def test_the_preset_reference_samples_each_item_alone_and_is_named_when_it_break
 
 
 def test_in_a_batch_only_the_item_at_fault_fails(studio: Studio, make_job: MakeJob) -> None:
-    make_job(variants=1)
+    # Begun with noise, by which an item can be told.
+    from_noise = {"steps": 3, "enter": 1}
+    make_job(variants=1, sampler=from_noise)
     run(studio)
     alone = hashes(studio)
-    make_job(variants=1)
+    make_job(variants=1, sampler=from_noise)
     folder, _ = studio.prior_folders["builtin"]
     real = studio.priors.get(folder, "cpu")
     culprit = items(studio)[-1]

@@ -11,6 +11,7 @@ from worker.priors.diffusers import BUILTIN, DiffusersPrior, load
 from worker.psld.jpeg import Jpeg
 from worker.psld.operators import Inpaint, MotionBlur, Operator, ReferenceInpaint, downsample, gaussian_blur
 from worker.psld.sampler import REFERENCE, Guidance, sample
+from worker.psld.smear import smear
 
 SIDE = 32
 RAMP = np.linspace(-1, 1, SIDE, dtype=np.float32) * np.ones((1, 3, SIDE, 1), dtype=np.float32)
@@ -80,6 +81,15 @@ def test_a_row_does_not_depend_on_its_batch(prior: DiffusersPrior, noise: float)
         assert np.abs(together[row] - regrow(prior, spec, (seed,))[0]).max() < 1e-4
 
 
+def test_a_walk_entered_late_begins_with_what_is_kept_smeared(prior: DiffusersPrior) -> None:
+    spec = resolved(sampler={"preset": "exact", "steps": 3, "enter": 0.4})
+    operator = Inpaint(torch.from_numpy(KEEP)[:, None])
+    y = operator.forward(torch.from_numpy(RAMP))
+    late = Guidance(3, 0.2, 1.0, enter=0.4)
+    by_hand = sample(prior, operator, y, [torch.Generator().manual_seed(3)], late, start=smear(operator, y))
+    assert np.array_equal(regrow(prior, spec), by_hand.numpy())
+
+
 UNMASKED: dict[str, tuple[dict[str, float], Operator]] = {
     "gaussian_blur": ({"sigma": 3}, gaussian_blur(SIDE, 48, 3.0)),
     "motion_blur": ({"length": 7, "angle": 30}, MotionBlur(7, 30.0)),
@@ -116,7 +126,8 @@ def test_a_canvas_larger_than_the_prior_is_walked_in_tiles_and_one_of_an_older_j
     keep = np.random.default_rng(0).random((1, side, side)) < 0.3
     before = spec.model_copy(update={"native_size": 0, "steps": 1})
     new = recipe.regrow(prior, spec, picture, keep, [3], lambda *done: steps.append(done))
-    assert steps == [*((done, 10) for done in range(1, 9)), (8, 10), (9, 10), (10, 10), (10, 10)]
+    # Ten steps and one of the finish, then two and one, counted as if they were ten in all.
+    assert steps == [(done, 10) for done in (1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 9, 10, 10, 10)]
     assert np.abs(new - picture).mean() < 0.15  # measured: 0.05; of a grey canvas: 0.5
     steps.clear()
     recipe.regrow(prior, before, picture, keep, [3], lambda *done: steps.append(done))

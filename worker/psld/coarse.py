@@ -11,19 +11,17 @@ from torch import Tensor
 from worker.psld.operators import Operator
 from worker.psld.prior import LatentPrior
 from worker.psld.sampler import Guidance, sample
+from worker.psld.smear import smear
 from worker.psld.tiles import Tiled
 
 COARSE_ENTER = 0.8
-"""Share of the walk at the prior's own size, from what is measured, smeared: from pure noise some images get stuck."""
+"""Share of the walk at the prior's own size, at most: from pure noise some images get stuck."""
 
 FINE_ENTER = 0.3
 """Share of the walk on the whole canvas: what is decided before that is coarser than a tile's own detail."""
 
 FINE_STEPS = 0.5
-"""Steps of the walk on the whole canvas, which it takes the share above of, to those of the first."""
-
-_LITTLE = 1e-2
-"""What is told of a place counts as nothing below this share of the most that is told of any."""
+"""How densely the whole canvas is walked, in steps through a stretch of time, to the first walk."""
 
 
 class Coarse:
@@ -59,15 +57,6 @@ class Coarse:
         """Return the measurement ``y`` of a large canvas in this operator's units."""
         return y / self._scale
 
-    def smear(self, y: Tensor) -> Tensor:
-        """Return a small canvas with what ``y`` tells of each place, grey where it tells nothing.
-
-        That is A^T y over A^T 1: the mean of what is kept near each pixel.
-        """
-        share = self.adjoint(torch.ones_like(y) * self.measured)
-        known = share > _LITTLE * share.amax()
-        return torch.where(known, self.adjoint(y) / share.where(known, 1.0), 0.0).clamp(-1, 1)
-
 
 def sample_large(
     prior: LatentPrior,
@@ -79,32 +68,35 @@ def sample_large(
 ) -> Tensor:
     """As `sample`, for canvases larger than ``prior.native_size``, in two walks.
 
-    The first is on a canvas of the prior's own size, told what the large one was measured. Its result, enlarged, is
-    where the second begins: the end of a walk on the large canvas, the denoiser seeing tiles, without its gradient,
-    which would double the time. ``on_step`` counts through both. Raises what `sample` raises.
+    The first is on a canvas of the prior's own size, told what the large one was measured, and begins with that,
+    smeared. Its result, enlarged, is where the second begins: the end of a walk on the large canvas, the denoiser
+    seeing tiles, without its gradient, which would double the time. ``on_step`` counts through both, as if they were
+    ``guidance.steps``. Raises what `sample` raises.
     """
     large = operator.adjoint(y).shape[-2:]
     small = tuple(_multiple(side * prior.native_size / max(large), prior.multiple) for side in large)
     coarse = Coarse(operator, (large[0], large[1]), (small[0], small[1]), prior.device)
-    first = replace(guidance, enter=COARSE_ENTER)
+    enter = min(guidance.enter, COARSE_ENTER)
+    first = replace(guidance, steps=ceil(guidance.steps * enter / guidance.enter), enter=enter)
     # A gradient of a plain norm has unit length however many entries it is spread over: each is to move as far.
     grown = max(large) / prior.native_size
     second = replace(
         guidance,
-        steps=ceil(guidance.steps * FINE_STEPS),
+        steps=ceil(guidance.steps / guidance.enter * FINE_STEPS * FINE_ENTER),
         gamma=guidance.gamma * grown,
         omega=guidance.omega * grown,
         denoiser_gradient=False,
         enter=FINE_ENTER,
     )
-    before, after = (len(each.path(prior.alpha_bar)) for each in (first, second))
+    both = first.steps + second.steps
 
     def counted(offset: int) -> Callable[[int, int], None]:
-        return lambda done, _steps: on_step(offset + done, before + after)
+        return lambda done, _steps: on_step(ceil((offset + done) * guidance.steps / both), guidance.steps)
 
-    x = sample(prior, coarse, coarse.scaled(y), generators, first, start=coarse.smear(y), on_step=counted(0))
+    y_small = coarse.scaled(y)
+    x = sample(prior, coarse, y_small, generators, first, start=smear(coarse, y_small), on_step=counted(0))
     start = coarse.enlarge(x).clamp(-1, 1)
-    return sample(Tiled(prior), operator, y, generators, second, start=start, on_step=counted(before))
+    return sample(Tiled(prior), operator, y, generators, second, start=start, on_step=counted(first.steps))
 
 
 def _multiple(side: float, multiple: int) -> int:

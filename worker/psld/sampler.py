@@ -7,7 +7,7 @@ way is a value: ``Conventions``.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -66,8 +66,9 @@ class Guidance:
     from DDIM (no noise on the way) to DDPM. ``fresh_noise`` is the standard deviation of the noise that the authors'
     code adds to A x0 at each step, in units of the image's [-1, 1]. Without ``denoiser_gradient`` the loss is
     differentiated with respect to z0 instead of z, which spares the denoiser's backward pass (He et al., Manifold
-    Preserving Guided Diffusion, 2023). ``finish`` is the number of steps of ``polish`` after the walk. ``enter`` is the
-    share of the walk that is taken, its end: below 1 there should be a start that is nearer to the image than noise.
+    Preserving Guided Diffusion, 2023). With ``paste`` there is no loss and no gradient: see ``pasted_step``.
+    ``finish`` is the number of steps of ``polish`` after the walk. ``enter`` is the share of the diffusion's time that
+    the ``steps`` walk through, its end: below 1 there should be a start that is nearer to the image than noise.
     ValueError for values outside their range.
     """
 
@@ -77,6 +78,7 @@ class Guidance:
     eta: float = 0.0
     fresh_noise: float = 0.0
     denoiser_gradient: bool = True
+    paste: bool = False
     finish: int = 0
     enter: float = 1.0
     conventions: Conventions = OURS
@@ -100,9 +102,8 @@ class Guidance:
         return self.gamma > 0 or self.omega > 0
 
     def path(self, alpha_bar: Tensor) -> list[Step]:
-        """The steps that are taken: the last ``enter`` of the walk."""
-        whole = self.conventions.walk(alpha_bar, self.steps)
-        return whole[-ceil(self.enter * self.steps) :]
+        """The steps that are taken. ValueError for more than there are times in the share that is walked."""
+        return self.conventions.walk(alpha_bar[: round(self.enter * len(alpha_bar))], self.steps)
 
 
 def draw(generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
@@ -151,11 +152,11 @@ def sample(
         return draw(generators, shape).to(prior.device)
 
     path = guidance.path(prior.alpha_bar)
-    z, steps = noise(shape), len(path)
+    z, steps, take = noise(shape), len(path), pasted_step if guidance.paste else guided_step
     if start is not None:
         z = sqrt(path[0].ab) * prior.encode(start) + sqrt(1 - path[0].ab) * z
     for done, step in enumerate(path, start=1):
-        z = finite(guided_step(prior, operator, y, z, step, guidance, noise), done)
+        z = finite(take(prior, operator, y, z, step, guidance, noise), done)
         if on_step is not None:
             on_step(done, steps)
     for done, polished in enumerate(polish(prior, operator, y, z, guidance.finish), start=steps + 1):
@@ -192,6 +193,34 @@ def guided_step(
     return ddim(z0.detach(), e.detach(), step, guidance.eta, n) - pull
 
 
+def pasted_step(
+    prior: LatentPrior,
+    operator: Operator,
+    y: Tensor,
+    z: Tensor,
+    step: Step,
+    guidance: Guidance,
+    noise: Noise,
+) -> Tensor:
+    """Return the latents at ``step.ab_next``: one step of DDIM, the measurement glued into the estimate itself.
+
+    Where ``guided_step`` pulls z0 towards g, here g takes its place, so that nothing is differentiated: the networks
+    run forward only (Zhu et al., Denoising Diffusion Models for Plug-and-Play Image Restoration, 2023; in a latent
+    space Spagnoletti et al., LATINO, 2025).
+    """
+    e = prior.eps(z, torch.full((len(z),), step.t, device=z.device))
+    z0 = (z - sqrt(1 - step.ab) * e) / sqrt(step.ab)
+    x0 = prior.decode(z0)
+    g = glued(prior, operator, x0, operator.forward(x0) - y)
+    n = noise(z.shape[1:]) if guidance.eta > 0 else None
+    return ddim(g, (z - sqrt(step.ab) * g) / sqrt(1 - step.ab), step, guidance.eta, n)
+
+
+def glued(prior: LatentPrior, operator: Operator, x0: Tensor, r: Tensor) -> Tensor:
+    """Return g, the latent of x0 with the measurement glued in; r = A x0 - y."""
+    return prior.encode(x0 - operator.step * operator.adjoint(r))
+
+
 def loss(
     prior: LatentPrior,
     operator: Operator,
@@ -211,8 +240,7 @@ def loss(
     noisy = r + guidance.fresh_noise * operator.measured * noise(r.shape[1:]) if fresh else r
     L = guidance.omega * norm(noisy)
     if guidance.gamma > 0:
-        g = prior.encode(x0 - operator.step * operator.adjoint(r))
-        L = L + guidance.gamma * norm(g - z0)
+        L = L + guidance.gamma * norm(glued(prior, operator, x0, r) - z0)
     return L.sum()
 
 
