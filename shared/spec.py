@@ -60,7 +60,7 @@ class Preset(Strict):
 PRESETS: dict[str, Preset] = {
     "reference": Preset(version=1, steps=1000, gamma=0.2, omega=1.0, noise=0.05, reference=True),
     "exact": Preset(version=1, steps=1000, gamma=0.2, omega=1.0),
-    "balanced": Preset(version=3, steps=40, gamma=0.5, omega=2.5, omega_whole=0.6, finish=20, enter=0.8),
+    "balanced": Preset(version=3, steps=40, gamma=0.5, omega=2.5, omega_whole=0.6, eta=1.0, finish=20, enter=0.8),
     "fast": Preset(version=1, steps=20, gamma=0.0, omega=0.0, eta=1.0, paste=True, finish=20, enter=0.6),
 }
 """`reference` is what the authors' code runs, `exact` the same equations with our fixes. With fewer steps the pull of
