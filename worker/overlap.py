@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from shared import items
 from shared.items import Work
@@ -60,8 +61,8 @@ class Batch:
 class Overlap:
     """The batches that this process holds: one that is sampled, and one that is settled.
 
-    What is handed over is done in its order. Once something of it has raised, which no item's fault does, nothing more
-    is settled; `failed` is what it raised.
+    What is handed over is done in its order. `failed` is what the first of it raised that did not succeed, which no
+    item's fault does: then nothing more should be sampled.
     """
 
     def __init__(self, ended: Callable[[], None]) -> None:
@@ -80,11 +81,11 @@ class Overlap:
 
     def hand_over(self, settle: Callable[[], None]) -> None:
         """Have something of the batch settled."""
-        self._thread.submit(self._do, settle, once_failed=False)
+        self._thread.submit(self._do, settle)
 
     def end(self, batch: Batch) -> None:
         """All of the batch that is to be settled was handed over: let it go after that."""
-        self._ends.append(self._thread.submit(self._do, lambda: self._end(batch), once_failed=True))
+        self._ends.append(self._thread.submit(self._do, partial(self._end, batch)))
 
     def make_room(self) -> None:
         """Wait until no more than one batch is still to be settled, so that never more than two lie in memory.
@@ -131,14 +132,12 @@ class Overlap:
             self._open.remove(batch)
         self._ended()
 
-    def _do(self, work: Callable[[], None], *, once_failed: bool) -> None:
-        if self.failed is not None and not once_failed:
-            return
+    def _do(self, work: Callable[[], None]) -> None:
         try:
             work()
         except Exception as error:
-            # Whoever samples sees it at the next step; unless he is to end, and then this is all that is said.
-            log.exception("settling stops")
+            # Raised again where the next is sampled; unless that is ending already, and then this is all that is said.
+            log.exception("settling failed")
             self.failed = self.failed or error
 
 

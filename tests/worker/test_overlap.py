@@ -100,6 +100,7 @@ def test_the_first_image_is_stored_while_the_second_is_sampled(studio: Studio, m
     sampler = Sampler(lambda number: second.set() if number == 2 else None)
     run(storing(sampler.into(studio), lambda _: wait_for(second)))
     assert states(studio) == [ItemState.DONE] * 3
+    assert untouched(studio), "the second waited for the first"
     assert files(studio) == keys(studio)
 
 
@@ -127,6 +128,7 @@ def test_an_image_that_cannot_be_stored_fails_its_item_though_it_was_the_last(
 
     def broken(key: str) -> None:
         if f"/{culprit}-" in key:
+            time.sleep(0.2)
             raise RuntimeError("this one")
 
     run(storing(Sampler().into(studio), broken))
@@ -137,14 +139,16 @@ def test_an_image_that_cannot_be_stored_fails_its_item_though_it_was_the_last(
 
 def test_a_disk_that_fills_up_while_the_next_is_sampled_holds_both_back(studio: Studio, make_job: MakeJob) -> None:
     make_job(variants=1, sampler={"steps": 200, "finish": 0})
-    second = threading.Event()
+    second, refused = threading.Event(), list[int]()
     sampler = Sampler(
         lambda number: second.set() if number == 2 else None, lambda: time.sleep(0.05) if second.is_set() else None
     )
 
     def full(_key: str) -> None:
         wait_for(second)
-        raise OSError(errno.ENOSPC, "No space left on device")
+        refused.append(1)
+        if len(refused) < 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
         run(storing(sampler.into(studio), full))
