@@ -247,8 +247,9 @@ def test_a_lease_is_renewed_until_its_image_is_stored(studio: Studio, make_job: 
         return items(studio)[0].lease_until or 0.0
 
     def write(_key: str) -> None:
-        first = lease()
-        until(lambda: lease() > first, PATIENCE, "the lease is renewed")
+        for _ in range(5):
+            before = lease()
+            until(lambda before=before: lease() > before, PATIENCE, "the lease is renewed")
 
     soon = studio.settings.model_copy(update={"renew_seconds": 0.02})
     run(storing(Sampler().into(dataclasses.replace(studio, settings=soon)), write))
