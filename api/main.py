@@ -62,7 +62,7 @@ def create_app(
         description=_DESCRIPTION,
         version=VERSION,
         openapi_tags=_TAGS,
-        responses=documented(403, 500),
+        responses=documented(403, 500, 503),
         generate_unique_id_function=lambda route: route.name,
     )
     watch = Watch(sessions, jobs.look, fresh)

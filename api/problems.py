@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 SCHEMA = "#/components/schemas/Problem"
 TYPES = "https://regrow.dev/problems/"
+_RETRY_AFTER = "5"
+"""Seconds: what a database takes to be started again."""
 _OURS: dict[int, type[RegrowError]] = {kind.status: kind for kind in (NotFound, Conflict, TooLarge, Invalid)}
 
 
@@ -57,6 +60,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RegrowError, _regrow_error)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _validation_error)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_exception)  # type: ignore[arg-type]
+    for kind in (OperationalError, InterfaceError):
+        app.add_exception_handler(kind, _database_away)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -80,6 +85,13 @@ async def _http_exception(request: Request, error: HTTPException) -> Response:
     if detail == HTTPStatus(error.status_code).phrase:
         detail = f"{request.method} {request.url.path}: {detail}."
     return response(error.status_code, detail, headers=error.headers)
+
+
+async def _database_away(request: Request, error: OperationalError | InterfaceError) -> Response:
+    # The driver's own words only: the statement and its values are no matter of a log.
+    log.error("%s %s: the database does not answer: %s", request.method, request.url.path, error.orig)
+    detail = "The database does not answer at the moment. Try again in a few seconds; nothing is lost."
+    return response(503, detail, headers={"Retry-After": _RETRY_AFTER})
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

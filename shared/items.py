@@ -53,6 +53,8 @@ class Work:
     outlines: tuple[tuple[float, ...] | None, ...]
     mask_sha256: str | None
     resolved: ResolvedSpec
+    suspect: bool
+    """It outlived a worker. Nothing else is to be held by the process while this is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +259,7 @@ def _works(session: Session, item_ids: Sequence[int], token: str) -> list[Work]:
             outlines=tuple(None if outline is None else tuple(outline) for outline in item.image.outlines),
             mask_sha256=item.image.mask_sha256,
             resolved=ResolvedSpec.model_validate(item.job.resolved),
+            suspect=item.lapses > 0,
         )
         for item in rows
     ]

@@ -45,7 +45,7 @@ def of_all(session: Session, some: Sequence[Job]) -> dict[str, Progress]:
             func.count().label("items"),
             func.sum(Item.step).label("steps"),
             func.avg(Item.seconds).label("seconds"),
-            func.count(Item.token.distinct()).label("batches"),
+            func.count(Item.worker.distinct()).label("workers"),
             func.sum(now() - Item.started_at).label("elapsed"),
             func.count(Item.reused_from).label("reused"),
         )
@@ -89,7 +89,7 @@ def _progress(job: Job, by_state: Mapping[ItemState, Row[Any]], waits_for: Wait 
     share = (total - left + stepped / steps) / total
     rate = None
     if running and done and done.seconds:
-        rate = int(running.batches) / float(done.seconds)
+        rate = int(running.workers) / float(done.seconds)
     elif running and stepped:
         # Nothing is done yet: the running items have come `stepped / steps` items far in their mean time so far.
         rate = stepped / steps / max(float(running.elapsed) / int(running.items), 1e-3)

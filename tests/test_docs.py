@@ -40,7 +40,7 @@ def test_the_catalogue_of_errors_is_whole() -> None:
 
 def test_every_error_type_of_an_item_is_explained() -> None:
     explained = set(re.findall(r"^\| `([a-z_-]+)` \|", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE))
-    source = (ROOT / "worker/expand.py").read_text()
+    source = "".join((ROOT / f"worker/{name}.py").read_text() for name in ("expand", "settle"))
     given = set(re.findall(r'(?:Refused\(\s*|_fail\(studio, work, )"([a-z_]+)"', source))
     given |= set(re.findall(r'"((?:gpu_)?out_of_memory)"', source))
     assert given >= {"numerical_fault", "unexpected", "gpu_out_of_memory"}

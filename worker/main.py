@@ -33,7 +33,7 @@ from shared.states import Wait
 from shared.storage import Folder
 
 if TYPE_CHECKING:
-    from worker.expand import Studio
+    from worker.studio import Studio
 
 log = logging.getLogger(__name__)
 
@@ -96,9 +96,9 @@ def studio() -> "Studio":
 
     from shared.spec import ENGINE_VERSION
     from worker import device
-    from worker.expand import Batches, Studio
     from worker.priors.cache import PriorCache
     from worker.priors.diffusers import BUILTIN, load
+    from worker.studio import Batches, Studio
 
     at = bench()
     chosen = device.choose(at.settings.device)

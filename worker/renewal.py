@@ -17,7 +17,8 @@ from shared.settings import Settings
 
 
 class Renewal:
-    """A thread that calls `renew` every `seconds` while the block runs; `lost` is set when it answers False.
+    """A thread that calls `renew` every `seconds` while the block runs, or from `start` to `end`; `lost` is set when it
+    answers False.
 
     A database that is away is asked again: the lease outlasts two missed renewals.
     """
@@ -29,13 +30,21 @@ class Renewal:
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="renewal", daemon=True)
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         self._thread.start()
+
+    def end(self) -> None:
+        """Whether it was started or not, and any number of times."""
+        self._end.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._end.set()
-        self._thread.join()
+        self.end()
 
     def _run(self) -> None:
         while not self._end.wait(self._seconds):

@@ -32,17 +32,22 @@ def ingest() -> None:
 @shared_task(name=Task.EXPAND)
 def expand() -> None:
     from worker.expand import expand_next
+    from worker.overlap import overlapping
 
-    def work(at: Bench) -> bool:
-        made = expand_next(studio(), wake=lambda: at.enqueue(Task.EXPAND))
-        # Also where nothing was made: another worker's last item may have been settled at the same moment as ours.
+    at = bench()
+
+    def conclude() -> None:
         with at.sessions.write() as session:
             finished = jobs.conclude(session)
         if finished:
             at.enqueue(Task.ARCHIVE)
-        return bool(made)
 
-    _stint(Task.EXPAND, work, items.waiting)
+    with overlapping(conclude) as overlap:
+        _stint(
+            Task.EXPAND, lambda at: bool(expand_next(studio(), overlap, lambda: at.enqueue(Task.EXPAND))), items.waiting
+        )
+    # Also where nothing was made: another worker's last item may have been settled at the same moment as ours.
+    conclude()
 
 
 @shared_task(name=Task.ARCHIVE)

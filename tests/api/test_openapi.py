@@ -60,7 +60,7 @@ def test_every_operation_says_what_it_does_and_how_it_may_fail(document: dict[st
         assert operation["description"]
         assert set(operation["tags"]) <= tags
         answers = operation["responses"]
-        assert {"403", "500"} <= set(answers)
+        assert {"403", "500", "503"} <= set(answers)
         if "{" in path:
             assert "404" in answers
         if "requestBody" in operation:

@@ -1,12 +1,18 @@
 """Every error is problem+json and tells nothing of our insides."""
 
 import logging
+from pathlib import Path
 
 import pytest
-from service import Service
+from live import free_port
+from service import MISSING, Service
 from starlette.testclient import TestClient
 
+from api.main import create_app
+from shared.db import make_sessions
 from shared.errors import NotConfigured
+from shared.settings import Settings
+from shared.storage import Folder
 
 
 @pytest.mark.parametrize(
@@ -61,6 +67,30 @@ def test_a_defect_of_ours_is_logged_and_not_shown(service: Service, caplog: pyte
     with pytest.raises(RuntimeError, match="42"):
         # The server gets it too, and logs the traceback.
         TestClient(service.client.app, base_url="http://127.0.0.1").get("/broken")
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_while_the_database_is_away_clients_are_told_to_come_again(
+    tmp_path: Path, storage: Folder, caplog: pytest.LogCaptureFixture, database: str
+) -> None:
+    folder = tmp_path / "away"
+    url = f"sqlite:///{folder / 'regrow.db'}" if database == "sqlite" else f"postgresql://me@127.0.0.1:{free_port()}/x"
+    away = make_sessions(url)
+    if database == "sqlite":
+        folder.rmdir()
+    app = create_app(Settings(data=tmp_path, _env_file=None), away, storage, [].append, lambda: None)
+    spec = {"dataset_id": "0" * 32}
+    with TestClient(app, base_url="http://127.0.0.1") as client, caplog.at_level(logging.ERROR, "api"):
+        answers = [client.get(path) for path in ("/v1/jobs", f"/v1/jobs/{MISSING}", "/v1/datasets", "/v1/priors")]
+        answers.append(client.post("/v1/jobs", json=spec))
+        assert client.get("/healthz").status_code == 200
+    for answer in answers:
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == "https://regrow.dev/problems/service-unavailable"
+        assert str(folder) not in answer.text
+    assert caplog.text.count("the database does not answer") == len(answers)
+    assert "SELECT" not in caplog.text
 
 
 def test_a_fault_of_the_operator_is_told_and_logged(service: Service, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,7 @@ from shared.storage import Folder
 from worker import main
 
 if TYPE_CHECKING:
-    from worker.expand import Studio
+    from worker.studio import Studio
 
 
 class Orders:
@@ -131,9 +131,9 @@ def bench() -> main.Bench:
 
 @lru_cache
 def studio() -> "Studio":
-    from worker.expand import Batches
     from worker.priors.cache import PriorCache
     from worker.priors.diffusers import load
+    from worker.studio import Batches
 
     return dataclasses.replace(
         _plain_studio(),

@@ -23,6 +23,16 @@ def test_progress_counts_steps_and_estimates_from_real_seconds(sessions: Session
     assert found.eta_seconds == pytest.approx(2.5)
 
 
+def test_a_worker_that_settles_one_batch_while_it_samples_the_next_counts_once(
+    sessions: Sessions, make_job: Make
+) -> None:
+    job_id = make_job(4, 1)
+    settle(sessions, claim(sessions)[0])
+    claim(sessions), claim(sessions)
+    with sessions.read() as session:
+        assert progress.of(session, session.get_one(Job, job_id)).items_per_second == pytest.approx(1.0)
+
+
 def waits_for(sessions: Sessions, job_id: str) -> Wait | None:
     with sessions.read() as session:
         return progress.of(session, session.get_one(Job, job_id)).waits_for

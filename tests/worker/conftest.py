@@ -15,10 +15,10 @@ from shared.models import Dataset, Job
 from shared.settings import Settings
 from shared.spec import ENGINE_VERSION, ExpansionSpec
 from shared.storage import Folder, upload_key
-from worker.expand import Batches, Studio
 from worker.ingest import check_next
 from worker.priors.cache import PriorCache
 from worker.priors.diffusers import BUILTIN, load
+from worker.studio import Batches, Studio
 
 CACHE = PriorCache(load, capacity=1)
 FAST = {"sampler": {"steps": 3}, "canvas": {"long_side": 64}, "reuse": False}

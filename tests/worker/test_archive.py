@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
+import expanding
 import pytest
 import yaml
 from PIL import Image as Picture
@@ -20,7 +21,7 @@ from shared.models import Archive, Job
 from shared.states import ArchiveState
 from shared.storage import Folder, sha256
 from worker.archive import build_next, collect
-from worker.expand import Studio, expand_next
+from worker.studio import Studio
 
 MakeJob = Callable[..., Job]
 
@@ -31,8 +32,7 @@ def zipped(studio: Studio, make_job: MakeJob) -> Callable[..., zipfile.ZipFile]:
 
     def run(archive: Path | None = None, **spec: object) -> zipfile.ZipFile:
         job = make_job(archive, **spec) if archive else make_job(**spec)
-        while expand_next(studio, wake=lambda: None):
-            pass
+        expanding.run(studio)
         with studio.sessions.write() as session:
             jobs.conclude(session)
         assert build_next(studio.settings, studio.sessions, studio.storage)
@@ -112,7 +112,7 @@ def test_a_name_that_is_taken_is_not_written_over(
 
 def test_a_result_that_is_gone_fails_the_archive_saying_so(studio: Studio, make_job: MakeJob) -> None:
     job = make_job(variants=1, max_images=1)
-    expand_next(studio, wake=lambda: None)
+    expanding.expand_next(studio)
     with studio.sessions.write() as session:
         jobs.conclude(session)
     for path in studio.storage.root.glob("jobs/**/*.*"):
@@ -126,7 +126,7 @@ def test_a_result_that_is_gone_fails_the_archive_saying_so(studio: Studio, make_
 
 def test_a_full_disk_leaves_the_archive_waiting_with_nothing_against_it(studio: Studio, make_job: MakeJob) -> None:
     job = make_job(variants=1, max_images=1)
-    expand_next(studio, wake=lambda: None)
+    expanding.expand_next(studio)
     with studio.sessions.write() as session:
         jobs.conclude(session)
 
@@ -146,9 +146,8 @@ def test_the_manifest_names_the_engine_that_made_each_image(studio: Studio, make
     made_by = {**studio.made_by, "engine": "of old"}
     older = dataclasses.replace(studio, made_by=made_by)
     job = make_job(variants=1)
-    assert expand_next(older, wake=lambda: None) == 1
-    while expand_next(studio, wake=lambda: None):
-        pass
+    assert expanding.expand_next(older) == 1
+    expanding.run(studio)
     with studio.sessions.read() as session:
         rows = [entry.manifest or {} for entry in collect(session, job.id).variants]
     assert [row["settings"]["engine"] for row in rows].count("of old") == 1
@@ -159,7 +158,7 @@ def test_a_storage_that_is_away_leaves_the_archive_waiting_with_nothing_against_
     studio: Studio, make_job: MakeJob
 ) -> None:
     job = make_job(variants=1, max_images=1)
-    expand_next(studio, wake=lambda: None)
+    expanding.expand_next(studio)
     with studio.sessions.write() as session:
         jobs.conclude(session)
     root = studio.storage.root

@@ -7,11 +7,11 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from expanding import expand_next, items, run, with_prior
 from PIL import Image as Picture
 from sqlalchemy import select
 
@@ -22,56 +22,15 @@ from shared.models import Item, Job
 from shared.spec import ResolvedSpec
 from shared.states import ItemState
 from shared.storage import Folder, source_key
-from worker.expand import Batches, Studio, expand_next
 from worker.priors.diffusers import BadPrior
-from worker.psld.prior import LatentPrior
+from worker.studio import Batches, Studio
 
 MakeJob = Callable[..., Job]
 Repack = Callable[[dict[str, bytes | None]], Path]
 
 
-def run(studio: Studio) -> None:
-    while expand_next(studio, wake=lambda: None):
-        pass
-
-
-def items(studio: Studio) -> list[Item]:
-    with studio.sessions.read() as session:
-        rows = session.scalars(select(Item).order_by(Item.id)).all()
-        for row in rows:
-            _ = row.image.path
-        return list(rows)
-
-
 def hashes(studio: Studio) -> dict[tuple[str, int], str | None]:
     return {(item.image.path, item.variant): item.result_sha256 for item in items(studio)}
-
-
-class Prior:
-    """The built-in prior with one method of it replaced."""
-
-    def __init__(self, prior: LatentPrior, **replaced: Any) -> None:
-        self._prior, self._replaced = prior, replaced
-
-    def __getattr__(self, name: str) -> Any:
-        return self._replaced.get(name) or getattr(self._prior, name)
-
-
-class Priors:
-    def __init__(self, prior: Any) -> None:
-        self._prior = prior
-
-    def get(self, *_: object) -> Any:
-        return self._prior
-
-    def loaded(self, _device: str) -> set[Path]:
-        return set()
-
-
-def with_prior(studio: Studio, **replaced: Any) -> Studio:
-    folder, _ = studio.prior_folders["builtin"]
-    prior = Prior(studio.priors.get(folder, "cpu"), **replaced)
-    return dataclasses.replace(studio, priors=Priors(prior))
 
 
 def test_every_item_ends_done_with_an_image_of_its_sources_size_and_mode(studio: Studio, make_job: MakeJob) -> None:
@@ -146,7 +105,7 @@ def test_a_batch_stopped_between_steps_goes_back_and_ends_with_the_same_bytes(
     undisturbed = hashes(studio)
     make_job(variants=1, max_images=1)
     asked = iter([False, True])
-    assert expand_next(dataclasses.replace(studio, stop=lambda: next(asked)), wake=lambda: None) == 1
+    assert expand_next(dataclasses.replace(studio, stop=lambda: next(asked))) == 1
     stopped = items(studio)[-1]
     assert (stopped.state, stopped.attempts, stopped.lapses) == (ItemState.PENDING, 0, 0)
     run(studio)
@@ -231,7 +190,7 @@ def test_the_preset_reference_samples_each_item_alone_and_is_named_when_it_break
         sizes.append(len(z))
         return real.eps(z, t) if len(sizes) <= 4 else z * float("nan")
 
-    assert expand_next(dataclasses.replace(with_prior(studio, eps=eps), batches=Batches(3)), wake=lambda: None) == 3
+    assert expand_next(dataclasses.replace(with_prior(studio, eps=eps), batches=Batches(3))) == 3
     assert sizes == [1, 1, 1, 1, 1]
     *done, broken = items(studio)
     assert [item.state for item in done] == [ItemState.DONE] * 2
@@ -259,7 +218,7 @@ def test_in_a_batch_only_the_item_at_fault_fails(studio: Studio, make_job: MakeJ
 
     # A batch of three, as on a GPU; the arithmetic still runs on the CPU.
     batched = dataclasses.replace(with_prior(studio, eps=eps), batches=Batches(3))
-    assert expand_next(batched, wake=lambda: None) == 3
+    assert expand_next(batched) == 3
     *others, failed = items(studio)[3:]
     assert [item.state for item in others] == [ItemState.DONE] * 2
     assert (failed.state, failed.attempts) == (ItemState.PENDING, 1)
@@ -323,7 +282,7 @@ def test_a_result_that_comes_after_the_lease_was_lost_leaves_no_file(studio: Stu
             life.hand_back(session, session.scalars(select(Item.token)).one() or "")
         return False
 
-    assert expand_next(dataclasses.replace(studio, stop=steal), wake=lambda: None) == 1
+    assert expand_next(dataclasses.replace(studio, stop=steal)) == 1
     (item,) = items(studio)
     assert item.state == ItemState.PENDING
     assert not list(studio.storage.root.glob("jobs/**/*.*"))
@@ -400,7 +359,7 @@ def test_a_full_disk_spends_no_attempt(studio: Studio, make_job: MakeJob) -> Non
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        expand_next(dataclasses.replace(studio, storage=Full(studio.storage.root)), wake=lambda: None)
+        expand_next(dataclasses.replace(studio, storage=Full(studio.storage.root)))
     (item,) = items(studio)
     assert (item.state, item.attempts, item.lapses) == (ItemState.PENDING, 0, 0)
     run(studio)
@@ -412,12 +371,12 @@ def test_a_prior_that_cannot_be_loaded_is_no_items_fault(studio: Studio, make_jo
     _, sha256 = studio.prior_folders["builtin"]
     broken = dataclasses.replace(studio, prior_folders={"builtin": (tmp_path / "nowhere", sha256)})
     with pytest.raises(BadPrior):
-        expand_next(broken, wake=lambda: None)
+        expand_next(broken)
     (item,) = items(studio)
     assert (item.state, item.attempts) == (ItemState.PENDING, 0)
 
 
 def test_a_worker_that_is_to_end_claims_nothing(studio: Studio, make_job: MakeJob) -> None:
     make_job(variants=1, max_images=1)
-    assert expand_next(dataclasses.replace(studio, stop=lambda: True), wake=lambda: None) == 0
+    assert expand_next(dataclasses.replace(studio, stop=lambda: True)) == 0
     assert items(studio)[0].started_at is None

@@ -6,17 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import expanding
 import numpy as np
 import pytest
 from PIL import Image as Picture
-from sqlalchemy import select
 
 from shared import plan
 from shared.models import Item, Job
 from shared.spec import ResolvedSpec
 from shared.states import ItemState
 from shared.storage import source_key
-from worker.expand import Studio, expand_next
+from worker.studio import Studio
 
 MakeJob = Callable[..., Job]
 Repack = Callable[[dict[str, bytes | None]], Path]
@@ -29,13 +29,8 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def run(studio: Studio) -> list[Item]:
-    while expand_next(studio, wake=lambda: None):
-        pass
-    with studio.sessions.read() as session:
-        rows = session.scalars(select(Item).order_by(Item.id)).all()
-        for row in rows:
-            _ = row.image.path
-        return list(rows)
+    expanding.run(studio)
+    return expanding.items(studio)
 
 
 def made(studio: Studio, item: Item) -> np.ndarray:

@@ -1,0 +1,118 @@
+"""What becomes of an item: its image is stored and noted, or its row says why there is none."""
+
+import errno
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared import images, items, plan
+from shared.errors import RegrowError
+from shared.items import Result, Work
+from shared.storage import result_key, sha256
+from worker.psld.sampler import NumericalFault
+from worker.sketch import Sketch, of_the_canvas, of_the_file
+from worker.studio import Studio
+
+log = logging.getLogger(__name__)
+
+_STORAGE_AWAY = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENOTCONN, errno.EIO}
+
+EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "BMP": "bmp", "TIFF": "tif", "WEBP": "webp"}
+
+
+class Stopped(Exception):
+    """The batch is given up between two steps: its items go back unharmed."""
+
+
+class Refused(Exception):
+    """The item can never succeed; `kind` and `detail` are what its owner reads."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind, self.detail = kind, detail
+
+
+@contextmanager
+def fate(studio: Studio, work: Work) -> Iterator[None]:
+    """Whatever the item itself raises ends in its row and goes no further; what is not its doing passes through."""
+    try:
+        yield
+    except (Stopped, SQLAlchemyError):
+        raise
+    except Refused as refusal:
+        _fail(studio, work, refusal.kind, refusal.detail, final=True)
+    except RegrowError as error:
+        _fail(studio, work, error.slug, error.detail, final=True)
+    except NumericalFault as fault:
+        resolved = work.resolved
+        detail = f"{fault} (preset {resolved.preset}, gamma {resolved.gamma}, omega {resolved.omega})"
+        _fail(studio, work, "numerical_fault", detail, final=True)
+    except OSError as error:
+        # A full disk or a share that is away: no fault of the item's, so no attempt of its is spent.
+        if error.errno in _STORAGE_AWAY or not studio.storage.there():
+            raise
+        _fail(studio, work, "storage", f"{error.strerror or error}: {error.filename}", final=False)
+    except torch.AcceleratorError:
+        # The device no longer answers this process, whoever is at fault. See `expand_next`.
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            kind = "out_of_memory" if studio.device.type == "cpu" else "gpu_out_of_memory"
+            size = work.resolved.long_side
+            detail = f"One image of {size} px does not fit the memory. Choose a smaller canvas.long_side."
+            _fail(studio, work, kind, detail, final=True)
+            return
+        log.exception("item %d of job %s", work.item_id, work.job_id)
+        _fail(studio, work, "unexpected", f"{type(error).__name__}: {error}", final=False)
+
+
+def settle(studio: Studio, sketches: Sequence[Sketch], xs: Iterable[np.ndarray[Any, Any]], seconds: float) -> None:
+    """Make, store and note the images of what was sampled together, `xs` (3, H, W) each in `seconds`.
+
+    Raises what is no item's fault, such as OSError of a storage that is away; see `fate`.
+    """
+    for sketch, x in zip(sketches, xs, strict=True):
+        with fate(studio, sketch.work):
+            _settle(studio, sketch, x, seconds, len(sketches))
+
+
+def _settle(
+    studio: Studio, sketch: Sketch, x: np.ndarray[Any, np.dtype[np.float32]], seconds: float, batch: int
+) -> None:
+    work, resolved = sketch.work, sketch.work.resolved
+    if sketch.is_copied:
+        image = sketch.original
+    else:
+        image = plan.blend(
+            x, sketch.keep, sketch.placement, sketch.original, sketch.labels, resolved, work.white, seed=work.seed
+        )
+    image_format = (
+        (sketch.original.format or "PNG") if resolved.image_format == "same" else resolved.image_format.upper()
+    )
+    data = images.encode(image, image_format)
+    key = result_key(work.job_id, work.item_id, work.token, EXTENSIONS[image_format])
+    studio.storage.write(key, data)
+    measures = of_the_canvas(sketch, x) | of_the_file(sketch, data)
+    made_by = {**studio.made_by, "prior_sha256": resolved.prior_sha256, "batch": batch}
+    result = Result(key, sha256(data), round(seconds, 3), measures, made_by)
+    with studio.sessions.write() as session:
+        settled = items.settle(session, work, result)
+    if not settled:
+        # Another worker has the item now: its image stays, this one goes.
+        studio.storage.delete(key)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether the device, or the machine, had no memory left. For a CPU's, torch has no error of its own."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def _fail(studio: Studio, work: Work, kind: str, detail: str, *, final: bool) -> None:
+    log.warning("item %d of job %s: %s: %s", work.item_id, work.job_id, kind, detail)
+    with studio.sessions.write() as session:
+        items.fail(session, work, kind, detail, final=final)

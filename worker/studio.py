@@ -1,0 +1,41 @@
+"""What a gpu worker's process has at hand; made by `worker.main`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shared.db import Sessions
+from shared.settings import Settings
+from shared.storage import Folder
+from worker.priors.cache import PriorCache
+
+
+class Batches:
+    """How many items are sampled at once: as many as were asked for, until that proves too many for the memory."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def halve(self, tried: int) -> None:
+        self.limit = min(self.limit, max(1, tried // 2))
+
+
+@dataclass(frozen=True)
+class Studio:
+    """All of it."""
+
+    settings: Settings
+    sessions: Sessions
+    storage: Folder
+    name: str
+    device: torch.device
+    batches: Batches
+    priors: PriorCache
+    prior_folders: dict[str, tuple[Path, str]]
+    """Folder and hash of each installed prior, by name."""
+    made_by: dict[str, Any]
+    stop: Callable[[], bool]
+    """Asked between steps: is this process to end, because nobody waits for it any more?"""
