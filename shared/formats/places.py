@@ -1,0 +1,98 @@
+"""Where the images of a set lie whose labels name them: found by what is written, in whatever folders they came."""
+
+import posixpath
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+OWN_FOLDERS = frozenset(
+    {"images", "labels", "masks", "annotations", "jpegimages", "imagesets", "obj_train_data", "obj_valid_data"}
+)
+"""Folders that are part of a set's layout, and not around it; in lower case."""
+
+ROLES = ("train", "val", "test")
+# train, train2017, training; val, valid, validation_1; test, testing: whole words, since "valve" is no validation set.
+ROLE_NAME = re.compile(r"(train|val|test)(ing|id|idation)?[-_ ]?\d*", re.ASCII | re.IGNORECASE)
+
+
+def role(split: str) -> str | None:
+    """What a split is for, by its name: one of ROLES, or None."""
+    match = ROLE_NAME.fullmatch(split)
+    return match[1].lower() if match else None
+
+
+def top(members: Sequence[str]) -> str:
+    """The folders that hold the whole archive and are no part of the set's layout, as a prefix of member names."""
+    around = []
+    for folder in posixpath.commonpath([posixpath.dirname(name) for name in members]).split("/"):
+        if not folder or folder.lower() in OWN_FOLDERS or role(folder):
+            break
+        around.append(folder)
+    return "".join(f"{folder}/" for folder in around)
+
+
+def by_folder(image: str) -> str:
+    """An image's split by the folders it lies in; `train` where none is called as one."""
+    return next((folder for folder in reversed(image.split("/")[:-1]) if role(folder)), "train")
+
+
+def layout(images: Iterable[tuple[str, str]], *, by_folder: bool) -> str:
+    """The folder that images lie in, given with their splits: {split} in the split's place if that is `by_folder`."""
+    patterns = set()
+    for image, split in images:
+        folders = image.split("/")[:-1]
+        patterns.add("/".join("{split}" if by_folder and part == split else part for part in folders))
+    return patterns.pop() if len(patterns) == 1 else posixpath.commonpath([f"./{each}" for each in patterns])[2:]
+
+
+def mask_path(image: str) -> str:
+    """Where an image's keep mask is looked for: its last folder `images` or `JPEGImages` becomes `masks`; where it lies
+    in none, its folders lie in `masks`. The extension is .png."""
+    stem, _, _ = image.rpartition(".")
+    folders = stem.split("/")
+    for at in range(len(folders) - 2, -1, -1):
+        if folders[at] in ("images", "JPEGImages"):
+            return "/".join([*folders[:at], "masks", *folders[at + 1 :]]) + ".png"
+    return f"masks/{stem}.png"
+
+
+class Finder:
+    """Finds the image that a label file means, by the end of its path."""
+
+    def __init__(self, images: Iterable[str]) -> None:
+        self._by_name: dict[str, list[str]] = {}
+        for image in images:
+            self._by_name.setdefault(_plain(image.rpartition("/")[2]), []).append(image)
+
+    def find(self, written: str, beside: str, split: str) -> tuple[list[str], bool]:
+        """The images that `written`, a path or a bare name, can mean, and whether all of it counted.
+
+        `beside` is the folder of the file it is written in. The longest end of the path that fits decides, since it may
+        be that of another machine; among those that fit alike, one below `beside`, then one in a folder called as the
+        split. Several are returned where nothing tells them apart.
+        """
+        parts = [part for part in re.split(r"[\\/]", _plain(written)) if part not in ("", ".", "..")]
+        found = self._by_name.get(parts[-1], []) if parts else []
+        for length in range(len(parts), 0, -1):
+            end = "/" + "/".join(parts[-length:])
+            fits = [image for image in found if ("/" + _plain(image)).endswith(end)]
+            if fits:
+                return _nearest(fits, beside, split), length == len(parts)
+        return [], False
+
+
+def _nearest(fits: list[str], beside: str, split: str) -> list[str]:
+    tests = (
+        lambda image: posixpath.dirname(image) == beside,
+        lambda image: split in image.split("/")[:-1],
+        lambda image: role(split) in {role(folder) for folder in image.split("/")[:-1]} - {None},
+    )
+    for test in tests:
+        if len(fits) > 1:
+            fits = [image for image in fits if test(image)] or fits
+    return fits
+
+
+def _plain(path: str) -> str:
+    # macOS writes accents in two characters, what was written elsewhere has one.
+    return unicodedata.normalize("NFC", path)
