@@ -91,7 +91,7 @@ def _root(data: bytes, where: str, faults: Faults) -> ET.Element | None:
         faults.add(where, "declares a document type or entities, which are not read here")
     except ET.ParseError as e:
         line, column = e.position
-        faults.add(f"{where}:{line}", f"is no well-formed XML (column {column}: {shown(e.msg.partition(':')[0])})")
+        faults.add(f"{where}:{line}", f"is no well-formed XML (column {column}: {shown(str(e.msg).partition(':')[0])})")
     except (ValueError, LookupError) as e:  # an encoding that there is not
         faults.add(where, f"is no readable XML ({shown(str(e))})")
     else:

@@ -172,7 +172,7 @@ def change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ("images.1.height", 0, "images[1].height: 0 is not a whole number from 1 on"),
         ("images.1.height", 3.5, "images[1].height: 3.5 is not a whole number from 1 on"),
         ("images.1.file_name", None, "images[1].file_name: is missing"),
-        ("images.1.file_name", "a.jpg", "images[1].file_name: is train/a.jpg, as in annotations/instances_train.json: i"),
+        ("images.1.file_name", "a.jpg", "images[1].file_name: is train/a.jpg, as in annotations/instances_tr"),
         ("categories.1.name", None, "categories[1].name: is missing"),
         ("categories.1.name", "a\0b", "categories[1].name: a\\x00b holds a character that cannot be shown"),
         ("categories.1.name", "\ud800", "categories[1].name: \\ud800 holds a character that cannot be shown"),
@@ -206,7 +206,7 @@ def test_what_is_no_json_is_named(data: bytes, fault: str) -> None:
 
 def test_an_image_in_two_splits_is_refused() -> None:
     value = json.dumps(document()).encode()
-    with pytest.raises(BadLabels, match="file_name: is images/a.jpg, as in annotations/instances_train.json"):
+    with pytest.raises(BadLabels, match=r"file_name: is images/a\.jpg, as in annotations/instances_train\.json"):
         read({TRAIN: value, "annotations/instances_val.json": value, "images/a.jpg": b"", "images/b.jpg": b""})
 
 
