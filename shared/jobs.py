@@ -304,6 +304,7 @@ def _key(resolved: ResolvedSpec, image: Image, variant: int, seed: int) -> str:
         source_sha256=image.sha256,
         label_sha256=image.label_sha256,
         mask_sha256=image.mask_sha256,
+        upright=image.upright,
         variant=variant,
         seed=seed,
     )

@@ -256,14 +256,18 @@ def work_key(
     variant: int,
     seed: int,
     mask_sha256: str | None = None,
+    upright: bool = True,
 ) -> str:
     """Two items with the same key have the same pixels and labels (up to the device's rounding).
 
-    `mask_sha256` is that of the mask uploaded with the image; it counts only where that mask is used.
+    `mask_sha256` is that of the mask uploaded with the image; it counts only where that mask is used. `upright` is
+    false of a source that EXIF would turn and that is taken as it is stored.
     """
     parts = [resolved.model_dump(mode="json"), source_sha256, label_sha256, variant, seed]
     if resolved.mask is not None and resolved.mask.kind == "uploaded":
         parts.append(mask_sha256)
+    if not upright:
+        parts.append("as stored")
     return _digest(parts).hex()
 
 

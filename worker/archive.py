@@ -147,7 +147,7 @@ def collect(session: Session, job_id: str) -> Contents:
         header=dataset.header,
         splits=tuple(dataset.splits if originals else spec.splits),
         originals=tuple(
-            Picture(_entry(image, image.path, image.label_path), source_key(image.sha256), image.path)
+            Picture(_entry(image, image.path, image.label_path), source_key(image.sha256), image.group or image.path)
             for image in originals
         ),
         variants=tuple(_variant(item, job, paths) for item in items),
@@ -216,7 +216,7 @@ def _variant(item: Item, job: Job, paths: _Paths) -> Picture:
         "job": job.id,
         "item": item.id,
     }
-    return Picture(entry, key, image.path, manifest)
+    return Picture(entry, key, image.group or image.path, manifest)
 
 
 def _groups(pictures: Sequence[Picture]) -> bytes:
