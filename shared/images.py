@@ -121,8 +121,12 @@ def open_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS, *, upright:
     return _in_known_mode(_turned(stored, name) if upright else stored, stored, name)
 
 
+# Tags that say how a TIFF's pixels are stored; Pillow gives them as EXIF too.
+_LAYOUT_TAGS = frozenset(
+    {254, 255, *range(256, 260), 262, 266, 273, *range(277, 285), 296, 317, 320, *range(322, 326), 338, 339}
+)
 _METADATA: dict[str, Callable[[Image.Image], bool]] = {
-    "exif": lambda image: len(image.getexif()) > 0,
+    "exif": lambda image: bool(set(image.getexif()) - _LAYOUT_TAGS),
     "xmp": lambda image: bool(image.info.keys() & {"xmp", "XML:com.adobe.xmp"}),
     "text": lambda image: "comment" in image.info or bool(getattr(image, "text", {}).keys() - {"XML:com.adobe.xmp"}),
 }

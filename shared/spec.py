@@ -126,6 +126,11 @@ class Output(Strict):
     """What the archive holds."""
 
     include_originals: bool = Field(True, description="Also put the uploaded images and labels of all splits into it.")
+    format: Literal["same", "yolo", "coco", "voc"] = Field(
+        "same",
+        description="Format of the labels. `same`: as uploaded, cloned; another: the boxes are converted, and nothing "
+        "else of the labels, except that COCO gets outlines too.",
+    )
     image_format: Literal["same", "png", "jpeg"] = Field(
         "same", description="File format of the new images. PNG keeps labelled pixels exactly, JPEG nearly."
     )

@@ -7,15 +7,16 @@ import json
 import logging
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
+from PIL.ImageMode import getmode
 from sqlalchemy import select
 from sqlalchemy.orm import Session, contains_eager, joinedload, undefer
 
 from shared import archives
 from shared.db import Sessions
-from shared.formats import FORMATS, Format
+from shared.formats import FORMATS, Format, convert
 from shared.formats.samples import Box, Entry, Output
 from shared.models import Archive, Dataset, Image, Item, Job
 from shared.settings import Settings
@@ -33,41 +34,54 @@ README = """\
 This data set was expanded by Regrow.
 
 Images whose name ends in _rg1, _rg2, ... are variants: what is labelled was kept, and most of the rest was hidden and
-painted anew by a diffusion model. Their labels are byte copies of their source's.
+painted anew by a diffusion model. Their labels are their source's.
 
-- data.yaml            trains as it is: originals and variants
-- data.originals.yaml  the same without the variants, for a baseline (only if the originals are in this archive)
-- groups.csv           which source each image comes from. Variants of one source must stay in one fold: split first,
-                       then expand the train part only
+{described}
+- groups.csv           which source each image comes from, and which patient or scene if that is known. What is of one
+                       group must stay in one fold: split first, then expand the train part only
 - manifest.jsonl       one line for each variant: its source, seed, settings, measures and hashes
 
 Variants contain unaltered pixels of the originals, are derived from them and are NOT anonymous. Treat them with the
 same care as the originals. Everything was computed offline; nothing was sent anywhere.
 """
 
+_LISTS = """\
+- the lists of images  as they were, with the variants beside their sources
+- ....originals.txt    the same without the variants, for a baseline (only if the originals are in this archive)"""
+_DESCRIBED = {
+    "yolo": """\
+- data.yaml            trains as it is: originals and variants
+- data.originals.yaml  the same without the variants, for a baseline (only if the originals are in this archive)""",
+    "coco": """\
+- the .json documents  as they were, with the variants under new ids
+- ....originals.json   the same without the variants, for a baseline (only if the originals are in this archive)""",
+    "voc": _LISTS,
+    "darknet": _LISTS,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image in the zip: what the format writes of it, where its bytes are stored, its group and, of a variant, its
-    line of the manifest."""
+    """An image in the zip: what the format writes of it, where its bytes are stored, its group if one is known and, of
+    a variant, its line of the manifest."""
 
     entry: Entry
     key: str
-    group: str
+    group: str | None
     manifest: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What goes into a zip."""
+    """What goes into a zip; `pictures` belong to the entries of `output`, in the same order."""
 
     format: str
-    classes: tuple[str, ...]
-    layout: str
-    header: bytes | None
-    splits: tuple[str, ...]
-    originals: tuple[Picture, ...]
-    variants: tuple[Picture, ...]
+    output: Output
+    pictures: tuple[Picture, ...]
+
+    def variants(self) -> list[dict[str, Any]]:
+        """The lines of the manifest, in the order of the images."""
+        return [picture.manifest for picture in self.pictures if picture.manifest is not None]
 
 
 @dataclass
@@ -140,39 +154,46 @@ def collect(session: Session, job_id: str) -> Contents:
         FORMATS[dataset.format],
         {image.path for image in images} | {image.label_path for image in images if image.label_path},
     )
-    return Contents(
-        format=dataset.format,
-        classes=tuple(dataset.classes),
-        layout=dataset.layout,
-        header=dataset.header,
-        splits=tuple(dataset.splits if originals else spec.splits),
-        originals=tuple(
-            Picture(_entry(image, image.path, image.label_path), source_key(image.sha256), image.group or image.path)
+    pictures = [
+        *(
+            Picture(_entry(image, image.path, image.label_path), source_key(image.sha256), image.group)
             for image in originals
         ),
-        variants=tuple(_variant(item, job, paths) for item in items),
+        *(_variant(item, job, paths) for item in items),
+    ]
+    pictures.sort(key=lambda picture: picture.entry.image)
+    output = Output(
+        layout=dataset.layout,
+        names=dataset.classes,
+        splits=dataset.splits if originals else spec.splits,
+        header=dataset.header,
+        entries=[picture.entry for picture in pictures],
     )
+    wanted = spec.output.format
+    if wanted in ("same", dataset.format):
+        return Contents(dataset.format, output, tuple(pictures))
+    converted = convert.to(wanted, output)
+    moved = (_moved(picture, entry) for picture, entry in zip(pictures, converted.entries, strict=True))
+    return Contents(wanted, converted, tuple(moved))
 
 
 def write(contents: Contents, storage: Folder, file: BinaryIO) -> None:
     """Write the zip: uncompressed, since images are, and in a fixed order, so that equal contents are equal bytes."""
-    pictures = sorted([*contents.originals, *contents.variants], key=lambda picture: picture.entry.image)
-    output = Output(
-        layout=contents.layout,
-        names=contents.classes,
-        splits=contents.splits,
-        header=contents.header,
-        entries=[picture.entry for picture in pictures],
-    )
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        _add(archive, "README.txt", README.encode())
-        for name, data in FORMATS[contents.format].files(output):
+        _add(archive, "README.txt", README.format(described=_DESCRIBED[contents.format]).encode())
+        for name, data in FORMATS[contents.format].files(contents.output):
             _add(archive, name, data)
-        for picture in pictures:
+        for picture in contents.pictures:
             _add(archive, picture.entry.image, storage.read(picture.key))
-        _add(archive, "groups.csv", _groups(pictures))
-        rows = (json.dumps(picture.manifest, sort_keys=True) + "\n" for picture in contents.variants)
+        _add(archive, "groups.csv", _groups(contents.pictures))
+        rows = (json.dumps(row, sort_keys=True) + "\n" for row in contents.variants())
         _add(archive, "manifest.jsonl", "".join(rows).encode())
+
+
+def _moved(picture: Picture, entry: Entry) -> Picture:
+    """A picture of a set that was converted: it lies elsewhere."""
+    manifest = picture.manifest and picture.manifest | {"file": entry.image, "label": entry.label}
+    return replace(picture, entry=entry, manifest=manifest)
 
 
 def _entry(image: Image, path: str, label: str | None) -> Entry:
@@ -190,6 +211,7 @@ def _entry(image: Image, path: str, label: str | None) -> Entry:
         ),
         width=image.width,
         height=image.height,
+        depth=len(getmode(image.mode).bands),
     )
 
 
@@ -216,14 +238,16 @@ def _variant(item: Item, job: Job, paths: _Paths) -> Picture:
         "job": job.id,
         "item": item.id,
     }
-    return Picture(entry, key, image.group or image.path, manifest)
+    return Picture(entry, key, image.group, manifest)
 
 
 def _groups(pictures: Sequence[Picture]) -> bytes:
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(["file", "source", "group"])
-    rows.writerows([picture.entry.image, picture.entry.source, picture.group] for picture in pictures)
+    for picture in pictures:
+        entry = picture.entry
+        rows.writerow([entry.image, entry.source, picture.group or entry.source])
     return out.getvalue().encode()
 
 

@@ -84,7 +84,8 @@ class Contents:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An image of a set that is written: an original, or a variant of one. `source` is the original's path, `record`
-    its `label_bytes`; `width` and `height` are its size in pixels."""
+    its `label_bytes`; `width` and `height` are its size in pixels, `depth` how
+    many channels it has."""
 
     image: str
     split: str
@@ -94,6 +95,7 @@ class Entry:
     boxes: tuple[Box, ...] = field(repr=False, default=())
     width: int = 0
     height: int = 0
+    depth: int = 3
 
     @property
     def is_variant(self) -> bool:
