@@ -36,20 +36,15 @@ def _of(field: str) -> str | None:
     return Reading.model_fields[field].description
 
 
-def _reading(  # one parameter a field of the form
-    format: Annotated[Kind | Literal[""], Form(description=_of("format"))] = "",
+def _reading(
+    format: Annotated[Kind | None, Form(description=_of("format"))] = None,
     labels: Annotated[Literal["required", "none"], Form(description=_of("labels"))] = "required",
     on_bad_image: Annotated[Literal["reject", "skip"], Form(description=_of("on_bad_image"))] = "reject",
-    group_pattern: Annotated[str, Form(max_length=MAX_PATTERN, description=_of("group_pattern"))] = "",
+    group_pattern: Annotated[str | None, Form(max_length=MAX_PATTERN, description=_of("group_pattern"))] = None,
 ) -> Reading:
     """The form's fields as a value. Raises Invalid for a pattern that is none."""
     try:
-        return Reading(
-            format=format or None,
-            labels=labels,
-            on_bad_image=on_bad_image,
-            group_pattern=group_pattern or None,
-        )
+        return Reading(format=format, labels=labels, on_bad_image=on_bad_image, group_pattern=group_pattern)
     except ValidationError as error:
         (fault,) = error.errors()
         what = fault["msg"].removeprefix("Value error, ")

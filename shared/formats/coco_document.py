@@ -14,6 +14,9 @@ Id = int | str
 TOLERANCE = 1.0
 """Pixels by which a box or a polygon may reach over the image's edge: what rounding does. It is clipped."""
 
+MAX_CONTAINERS, MAX_VALUES = 8_000_000, 40_000_000
+"""How many lists and objects, and how many values, a document may hold: in memory each is many times its bytes."""
+
 LISTS = ("images", "annotations", "categories")
 MAX_SIDE = 2**31 - 1
 
@@ -54,6 +57,10 @@ class Document:
 
 def load(data: bytes, where: str, faults: Faults) -> dict[str, Any] | None:
     """The JSON object in `data`; None, and a fault, if it is none."""
+    containers, values = data.count(b"[") + data.count(b"{"), data.count(b",")
+    if containers > MAX_CONTAINERS or values > MAX_VALUES:
+        faults.add(where, f"holds {containers} lists and {values} values; {MAX_CONTAINERS} and {MAX_VALUES} are read")
+        return None
     try:
         document = json.loads(data)
     except json.JSONDecodeError as e:

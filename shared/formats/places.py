@@ -3,12 +3,15 @@
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 OWN_FOLDERS = frozenset(
     {"images", "labels", "masks", "annotations", "jpegimages", "imagesets", "obj_train_data", "obj_valid_data"}
 )
 """Folders that are part of a set's layout, and not around it; in lower case."""
+
+DEEPEST, MANY = 32, 1000
+"""How many folders of a path are looked at, and how many images that end alike: enough, and never the square of all."""
 
 ROLES = ("train", "val", "test")
 # train, train2017, training; val, valid, validation_1; test, testing: whole words, since "valve" is no validation set.
@@ -60,9 +63,8 @@ class Finder:
     """Finds the image that a label file means, by the end of its path."""
 
     def __init__(self, images: Iterable[str]) -> None:
-        self._by_name: dict[str, list[str]] = {}
-        for image in images:
-            self._by_name.setdefault(_plain(image.rpartition("/")[2]), []).append(image)
+        self._images = {_plain(image): image for image in images}
+        self._by_end: dict[int, dict[str, list[str]]] = {}
 
     def find(self, written: str, beside: str, split: str) -> tuple[list[str], bool]:
         """The images that `written`, a path or a bare name, can mean, and whether all of it counted.
@@ -72,18 +74,32 @@ class Finder:
         split. Several are returned where nothing tells them apart.
         """
         parts = [part for part in re.split(r"[\\/]", _plain(written)) if part not in ("", ".", "..")]
-        found = self._by_name.get(parts[-1], []) if parts else []
-        for length in range(len(parts), 0, -1):
-            end = "/" + "/".join(parts[-length:])
-            fits = [image for image in found if ("/" + _plain(image)).endswith(end)]
+        path = "/".join(parts)
+        exact = self._images.get(f"{_plain(beside)}/{path}" if beside else path)
+        # A bare name says nothing of where it lies.
+        exact = exact or (self._images.get(path) if len(parts) > 1 else None)
+        if exact:
+            return [exact], True
+        for length in range(min(len(parts), DEEPEST), 0, -1):
+            fits = self._ends(length).get("/".join(parts[-length:]), [])
             if fits:
-                return _nearest(fits, beside, split), length == len(parts)
+                return _nearest(fits, split), length == len(parts)
         return [], False
 
+    def _ends(self, length: int) -> Mapping[str, list[str]]:
+        """The images by the last `length` parts of their paths, at most MANY of each."""
+        if length not in self._by_end:
+            ends: dict[str, list[str]] = {}
+            for plain, image in self._images.items():
+                parts = plain.split("/")
+                if len(parts) >= length and len(found := ends.setdefault("/".join(parts[-length:]), [])) < MANY:
+                    found.append(image)
+            self._by_end[length] = ends
+        return self._by_end[length]
 
-def _nearest(fits: list[str], beside: str, split: str) -> list[str]:
+
+def _nearest(fits: list[str], split: str) -> list[str]:
     tests = (
-        lambda image: posixpath.dirname(image) == beside,
         lambda image: split in image.split("/")[:-1],
         lambda image: role(split) in {role(folder) for folder in image.split("/")[:-1]} - {None},
     )

@@ -152,35 +152,35 @@ def _pairs(images: Sequence[str], xmls: Sequence[str]) -> tuple[dict[str, str], 
     It lies beside its image or where JPEGImages or images became Annotations; else it is the only one of its name, of
     an image that is the only one of its name.
     """
+    by_place: dict[tuple[str, ...], list[str]] = {}
     by_stem: dict[str, list[str]] = {}
     for image in images:
+        by_place.setdefault(_place(image), []).append(image)
         by_stem.setdefault(_stem(image), []).append(image)
     paired: dict[str, str] = {}
     far = []
     for xml in xmls:
-        near = [image for image in by_stem.get(_stem(xml), ()) if _near(image, xml) and image not in paired]
+        near = [image for image in by_place.get(_place(xml), ()) if image not in paired]
         if near:
             paired[near[0]] = xml
         else:
             far.append(xml)
     lost, namesakes = [], Counter(map(_stem, far))
     for xml in far:
-        left = [image for image in by_stem.get(_stem(xml), ()) if image not in paired]
-        if len(left) == 1 and namesakes[_stem(xml)] == 1:
+        alone = namesakes[_stem(xml)] == 1
+        left = [image for image in by_stem.get(_stem(xml), ()) if image not in paired] if alone else []
+        if len(left) == 1:
             paired[left[0]] = xml
         else:
             lost.append(xml)
     return paired, lost
 
 
-def _near(image: str, xml: str) -> bool:
-    return _folders(image) == _folders(xml)
-
-
-def _folders(path: str) -> list[str]:
-    return [
-        "" if folder.lower() in ("jpegimages", "images", "annotations") else folder for folder in path.split("/")[:-1]
-    ]
+def _place(path: str) -> tuple[str, ...]:
+    """The same of an image and of an annotation beside it or in the folder in place of JPEGImages."""
+    folders = path.split("/")[:-1]
+    same = ("" if folder.lower() in ("jpegimages", "images", "annotations") else folder for folder in folders)
+    return (*same, _stem(path))
 
 
 def _splits(

@@ -15,7 +15,6 @@ from typing import get_args
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from regrow import cli, pictures
 from shared.formats import FORMATS
@@ -24,16 +23,6 @@ from shared.reading import Kind
 from shared.spec import ExpansionSpec
 
 ROOT = Path(cli.__file__).parents[1]
-
-
-@pytest.fixture
-def run(service):
-    """Runs a command against the service; a result with exit_code, stdout and stderr."""
-
-    def command(*arguments, server=service.url):
-        return CliRunner().invoke(cli.app, [str(a) for a in arguments], env={"REGROW_SERVER": server, "COLUMNS": "200"})
-
-    return command
 
 
 def process(*arguments, **environ):

@@ -192,6 +192,7 @@ def test_a_fault_names_the_document_and_the_place(path: str, value: Any, fault: 
     [
         (b'{"images": [,]}', f"{TRAIN}:1: is no valid JSON (Expecting value"),
         (b"[" * 100_000, f"{TRAIN}: is nested too deeply"),
+        (b"[" + b"[]," * 8_000_000 + b"0]", f"{TRAIN}: holds 8000001 lists"),
         (b"\xff\xfe\xff", f"{TRAIN}: is no valid JSON"),
         (b'{"a": 1' + b"1" * 5000 + b"}", f"{TRAIN}: is no valid JSON"),
         (b"[]", f"{TRAIN}: is not a JSON object"),
