@@ -153,6 +153,7 @@ def test_images_are_listed_with_their_boxes(service: Service) -> None:
     assert images[0]["boxes"] == [
         {"class_index": 0, "class_name": "fracture", "x0": 0.25, "y0": 0.25, "x1": 0.5, "y1": 0.5, "outline": None}
     ]
+    assert (images[0]["group"], images[0]["upright"]) == (None, True)
     assert (images[0]["width"], images[0]["height"], images[0]["bytes"]) == (WIDTH, HEIGHT, len(png(0)))
     only = service.get(f"/v1/datasets/{dataset_id}/images?split=valid")["items"]
     assert [image["split"] for image in only] == ["valid"]

@@ -20,6 +20,8 @@ from sqlalchemy import select
 
 from samples.phantoms import draw
 from shared import jobs
+from shared.errors import Invalid
+from shared.formats import read
 from shared.formats.zips import SafeZip
 from shared.models import Archive, Dataset, Image, Item, Job
 from shared.storage import sha256
@@ -162,6 +164,52 @@ def test_boxes_are_converted_on_request_and_the_work_is_the_same(
         assert row.boxes == [
             pytest.approx([0, *(v / side for v, side in zip(box, sides, strict=True))], abs=1e-7) for box in scan.boxes
         ]
+
+
+def test_an_image_whose_labels_do_not_heed_exif_is_worked_on_as_it_is_stored(
+    phantom_scans: Pictures, made: Made, studio: Studio
+) -> None:
+    exif, out = Picture.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    scan = phantom_scans["train"]["a.jpg"]
+    Picture.open(io.BytesIO(scan.data)).save(out, "JPEG", quality=95, exif=exif)
+    files = SETS["voc"]({"train": {"a.jpg": Scan(out.getvalue(), 90, 110, scan.boxes)}})
+    _, archive = made(files)
+    with zipfile.ZipFile(io.BytesIO(archive)) as result:
+        assert result.read("JPEGImages/a.jpg") == out.getvalue()
+        with Picture.open(io.BytesIO(result.read("JPEGImages/a_rg1.jpg"))) as variant:
+            assert (variant.size, len(variant.getexif())) == ((90, 110), 0)
+    with pytest.raises(Invalid, match=r"output.format: yolo is not possible: .* such as JPEGImages/a\.jpg"):
+        made(files, output={"format": "yolo"})
+
+
+def test_all_of_fracatlas_has_the_same_boxes_in_each_format(fracatlas: Path) -> None:
+    pictures: dict[str, dict[str, Scan]] = {}
+    for split in ("train", "valid", "test"):
+        for path in sorted((fracatlas / "images" / split).glob("*.jpg")):
+            root = fromstring((fracatlas / "original_annotations/PASCAL_VOC" / f"{path.stem}.xml").read_bytes())
+            size = [int(root.findtext(f"size/{side}")) for side in ("width", "height")]
+            corners = [[int(corner.text) for corner in box] for box in root.iter("bndbox")]
+            boxes = [(max(x0 - 1, 0), max(y0 - 1, 0), x1, y1) for x0, y0, x1, y1 in corners]
+            pictures.setdefault(split, {})[path.name] = Scan(b"", *size, boxes)
+    found = {}
+    for kind, build in SETS.items():
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            for name, data in build(pictures).items():
+                archive.writestr(name, data)
+        with SafeZip(out) as opened:
+            contents = read(opened)
+        assert contents.format == kind
+        found[kind] = {
+            (sample.split, Path(sample.image).name): [(b.class_index, b.x0, b.y0, b.x1, b.y1) for b in sample.boxes]
+            for sample in contents.samples
+        }
+    assert (len(found["yolo"]), sum(map(len, found["yolo"].values()))) == (594, 616 + 88 + 67)
+    assert found["coco"] == found["voc"]
+    assert found["yolo"] == {
+        image: [pytest.approx(box, abs=1e-12) for box in boxes] for image, boxes in found["coco"].items()
+    }
 
 
 def test_pycocotools_loads_the_archive_and_finds_each_variant_labelled_as_its_source(
