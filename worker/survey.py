@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 from shared.datasets import NewImage
 from shared.errors import Fault
-from shared.formats.faults import some
+from shared.formats.faults import shown, some
 from shared.formats.samples import Contents
 
 LISTED = 20
@@ -47,7 +47,7 @@ class Survey:
             "metadata": dict(sorted(self._metadata.items())),
             "duplicates": {"within": _examples(within), "across": _examples(across)},
             "groups": groups,
-            "unpaired": _examples(found.unpaired),
+            "unpaired": _examples([shown(name) for name in found.unpaired]),
             "skipped": _examples([{"where": fault.where, "what": fault.what} for fault in skipped]),
         }
         return report, list(self._warnings(skipped, within, across, groups))

@@ -13,10 +13,11 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Protocol
 
+from shared.errors import BadArchive
 from shared.formats import coco, darknet, voc, yolo
 from shared.formats.faults import shown
 from shared.formats.samples import Contents, Output
-from shared.formats.zips import SafeZip
+from shared.formats.zips import FOLDER_LENGTH, SafeZip
 
 __all__ = ["FORMATS", "TITLES", "Format", "read"]
 
@@ -45,7 +46,10 @@ def read(archive: SafeZip, kind: str | None = None) -> Contents:
     """
     signs = {name: sign for name, format in FORMATS.items() if (sign := format.sign(archive.members))}
     chosen = kind or next(iter(signs), "yolo")
-    return replace(FORMATS[chosen].read(archive), why=_why(signs, chosen, forced=kind is not None))
+    contents = FORMATS[chosen].read(archive)
+    if long := next((split for split in contents.splits if len(split) > FOLDER_LENGTH), None):
+        raise BadArchive(f"A split's name has {FOLDER_LENGTH} characters at most, and a split is called {shown(long)}.")
+    return replace(contents, why=_why(signs, chosen, forced=kind is not None))
 
 
 def _why(signs: Mapping[str, str], chosen: str, *, forced: bool) -> str:

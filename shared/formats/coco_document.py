@@ -169,7 +169,9 @@ def _records(document: Mapping[str, Any], key: str, where: str, faults: Faults) 
 
 
 def _finite(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, int | float) and math.isfinite(each) for each in value)
+    return isinstance(value, list) and all(
+        isinstance(each, int | float) and math.isfinite(_float(each)) for each in value
+    )
 
 
 def _id(record: Mapping[str, Any], key: str, taken: Mapping[Id, object]) -> Id:

@@ -145,7 +145,7 @@ def _images(members: Sequence[str]) -> list[str]:
 
 def _is_names(name: str) -> bool:
     file = name.rpartition("/")[2]
-    return file.endswith(".names") or file == "classes.txt"
+    return file.endswith((".names", "_darknet.labels")) or file == "classes.txt"
 
 
 def _is_description(name: str) -> bool:

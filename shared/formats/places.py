@@ -99,14 +99,16 @@ class Finder:
 
 
 def _nearest(fits: list[str], split: str) -> list[str]:
-    tests = (
-        lambda image: split in image.split("/")[:-1],
-        lambda image: role(split) in {role(folder) for folder in image.split("/")[:-1]} - {None},
-    )
-    for test in tests:
+    for called in ({split}, {role(split)} - {None}):
         if len(fits) > 1:
-            fits = [image for image in fits if test(image)] or fits
+            fits = [image for image in fits if called & _called(image)] or fits
     return fits
+
+
+def _called(image: str) -> set[str | None]:
+    """What the folders of an image are called, and the roles that such splits have."""
+    folders = image.split("/")[:-1]
+    return {*folders, *map(role, folders)} - {None}
 
 
 def _plain(path: str) -> str:

@@ -169,6 +169,7 @@ def change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ("images.1.id", 7, "images[1].id: 7 is there twice"),
         ("images.1.id", True, "images[1].id: True is neither a whole number nor a text"),
         ("images.1.width", None, "images[1].width: is missing"),
+        ("images.1.width", 10**400, "images[1].width: 1000"),
         ("images.1.height", 0, "images[1].height: 0 is not a whole number from 1 on"),
         ("images.1.height", 3.5, "images[1].height: 3.5 is not a whole number from 1 on"),
         ("images.1.file_name", None, "images[1].file_name: is missing"),
@@ -247,6 +248,11 @@ def test_captions_and_what_belongs_to_no_image_is_left_out_and_said() -> None:
         "Listed images are not in the archive, and left out (1)",
         "Images that no document lists are left out (1)",
     ]
+
+
+def test_a_split_with_a_name_that_nothing_has_room_for_is_refused() -> None:
+    with pytest.raises(BadArchive, match="a split is called train11"):
+        read({f"annotations/train{'1' * 200}.json": json.dumps(document()).encode(), "a.jpg": b"", "b.jpg": b""})
 
 
 def test_a_document_with_a_byte_order_mark_is_read() -> None:

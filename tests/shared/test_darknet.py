@@ -41,6 +41,15 @@ def test_labelimgs_folder_is_all_training_images() -> None:
     assert [(s.image, s.label) for s in contents.samples] == [("a.png", "a.txt"), ("b.png", None)]
 
 
+def test_roboflows_darknet_export_is_read() -> None:
+    files = {
+        f"{split}/{name}": data for split in ("train", "valid") for name, data in (("a.jpg", b""), ("a.txt", LINE))
+    }
+    contents = read({**files, "train/_darknet.labels": b"x\ny\n", "valid/_darknet.labels": b"x\ny\n"})
+    assert (contents.splits, contents.names, contents.layout) == (("train", "valid"), ("x", "y"), "{split}")
+    assert len(written(contents, originals(contents))) == 6
+
+
 def test_folders_called_as_splits_are_splits() -> None:
     contents = read({"train/a.jpg": b"", "train/a.txt": LINE, "val/a.jpg": b""})
     assert (contents.splits, contents.layout, contents.names) == (("train", "val"), "{split}", ("class_0", "class_1"))

@@ -1,6 +1,7 @@
 """An upload is taken whole, or refused with every fault by name."""
 
 import io
+import json
 import re
 import zipfile
 from collections.abc import Callable
@@ -241,3 +242,18 @@ def test_exif_turns_an_image_if_its_labels_were_made_that_way(
     assert (image.upright, (image.width, image.height)) == (upright, size)
     assert image.boxes == [[0, 0, 0, 10 / size[0], 10 / size[1]]]
     assert any("taken that way" in warning for warning in dataset.warnings) is not upright
+
+
+def test_a_listed_name_that_cannot_be_shown_is_escaped_in_the_report(ingest: Ingest, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Picture.new("L", (20, 20)).save(out, "PNG")
+    images = [
+        {"id": k, "file_name": name, "width": 20, "height": 20} for k, name in enumerate(("a.png", "\ud800\0.png"))
+    ]
+    annotations = [{"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 1, 5, 5]}]
+    whole = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}]}
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train/a.png", out.getvalue())
+        archive.writestr("train/_annotations.coco.json", json.dumps(whole))
+    assert ingest(path).report["unpaired"] == {"count": 1, "examples": ["\\ud800\\x00.png"]}
