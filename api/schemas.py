@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from api.problems import Place
+from api.report import Report
 from shared import models
 from shared.progress import Progress
+from shared.reading import Reading
 from shared.states import ArchiveState, DatasetState, ItemState, JobState, Wait, job_state
 
 
@@ -41,13 +43,20 @@ class Dataset(BaseModel):
     state: DatasetState = Field(description="`checking` until a worker has read it.")
     created_at: Time
     upload_bytes: int
-    format: str = Field(description="The label format that was found; empty while checking.")
-    layout: str = Field(description="How its folders are laid out; empty while checking.")
+    reading: Reading = Field(description="How it was to be read.")
+    format: str = Field(description="`yolo`, `coco`, `voc` or `darknet`; empty while checking.")
+    layout: str = Field(
+        description="The folder of its images, or with COCO its documents, `{split}` standing for the split; empty "
+        "while checking."
+    )
     classes: list[str] = Field(description="Class names in the upload's own order.")
     splits: list[str]
     counts: Counts | dict[str, int] = Field(description="Empty unless `ready`.")
     problems: list[Place] = Field(description="Why it was rejected: each fault that was found.")
     warnings: list[str]
+    report: Report | None = Field(
+        description="Null unless `ready`, and of datasets that were checked before there was one."
+    )
 
     @classmethod
     def from_row(cls, row: models.Dataset) -> Self:
@@ -57,6 +66,7 @@ class Dataset(BaseModel):
             state=row.state,
             created_at=row.created_at,
             upload_bytes=row.upload_size,
+            reading=Reading.model_validate(row.options or {}),
             format=row.format,
             layout=row.layout,
             classes=row.classes,
@@ -64,6 +74,7 @@ class Dataset(BaseModel):
             counts=Counts.model_validate(row.counts) if row.counts else {},
             problems=[Place.model_validate(problem) for problem in row.problems],
             warnings=row.warnings,
+            report=Report.model_validate(row.report) if row.report else None,
         )
 
 
@@ -94,7 +105,11 @@ class Image(BaseModel):
     bytes: int
     sha256: str
     boxes: list[Box]
-    label_path: str | None = Field(description="Its label file's name in the upload.")
+    label_path: str | None = Field(description="The name in the upload of the file its labels are in.")
+    group: str | None = Field(description="The patient or scene it is of, found by `group_pattern`.")
+    upright: bool = Field(
+        description="False if its labels were made for its pixels as they are stored, although EXIF turns it."
+    )
     mask_sha256: str | None = Field(description="Of the mask image that came with it; null if none did.")
 
     @classmethod
@@ -115,6 +130,8 @@ class Image(BaseModel):
             sha256=row.sha256,
             boxes=boxes,
             label_path=row.label_path,
+            group=row.group,
+            upright=row.upright,
             mask_sha256=row.mask_sha256,
         )
 

@@ -25,12 +25,36 @@ class Counts(TypedDict, total=False):
     unlabelled: int
 
 
+class Reading(TypedDict, total=False):
+    """How an upload is to be read; what is left out, or null, is for the server to choose."""
+
+    format: Literal["yolo", "coco", "voc", "darknet"] | None
+    labels: Literal["required", "none"]
+    on_bad_image: Literal["reject", "skip"]
+    group_pattern: str | None
+
+
+class Report(TypedDict):
+    """What was seen in a dataset beside its counts; things are listed as {"count": 3, "examples": [...]}."""
+
+    why: str
+    labels: str
+    without_labels: dict[str, int]
+    sizes: dict[str, list[int]]
+    metadata: dict[str, int]
+    duplicates: dict[str, Any]
+    groups: dict[str, Any] | None
+    unpaired: dict[str, Any]
+    skipped: dict[str, Any]
+
+
 class Dataset(TypedDict):
     id: str
     name: str
     state: DatasetState
     created_at: str
     upload_bytes: int
+    reading: Reading
     format: str
     layout: str
     classes: list[str]
@@ -38,6 +62,7 @@ class Dataset(TypedDict):
     counts: Counts
     problems: list[Fault]
     warnings: list[str]
+    report: Report | None
 
 
 class Box(TypedDict):
@@ -62,6 +87,8 @@ class Image(TypedDict):
     sha256: str
     boxes: list[Box]
     label_path: str | None
+    group: str | None
+    upright: bool
     mask_sha256: str | None
 
 

@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from regrow import DEFAULT_URL, manage, report
-from regrow.options import AsJson, JobId, Server, printed
+from regrow.options import (
+    AsJson,
+    Format,
+    GroupPattern,
+    JobId,
+    NoLabels,
+    Server,
+    SkipBadImages,
+    printed,
+    reading,
+)
 from regrow.outcome import Exit, code, fail, going_on, talking
 
 if TYPE_CHECKING:
-    from regrow.answers import Dataset, Job
+    from regrow.answers import Dataset, Job, Reading
     from regrow.client import Client
 
 
@@ -37,7 +47,9 @@ app = typer.Typer(
 Name = Annotated[str | None, typer.Option(help="A name for people; left out: the file's.")]
 Upload = Annotated[
     Path,
-    typer.Argument(metavar="DATASET.zip", exists=True, dir_okay=False, help="A dataset in the YOLO format, zipped."),
+    typer.Argument(
+        metavar="DATASET", exists=True, help="A dataset as YOLO, COCO or Pascal VOC have it: a zip, or a folder."
+    ),
 ]
 
 
@@ -80,10 +92,21 @@ def serve(
 
 
 @app.command()
-def upload(dataset: Upload, name: Name = None, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
-    """Send a dataset and wait until it was checked."""
+def upload(
+    dataset: Upload,
+    *,
+    name: Name = None,
+    format: Format = None,
+    group_pattern: GroupPattern = None,
+    skip_bad_images: SkipBadImages = False,
+    no_labels: NoLabels = False,
+    server: Server = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Send a dataset, wait until it was checked, and tell what is in it."""
+    wanted = reading(format, no_labels, skip_bad_images, group_pattern)
     with talking(server) as regrow:
-        found = _send(regrow, dataset, name, as_json)
+        found = _send(regrow, dataset, name, wanted, as_json)
         printed(found, report.dataset, as_json)
 
 
@@ -115,6 +138,14 @@ def expand(  # noqa: PLR0913  (one parameter an option)
     image_format: Annotated[
         Literal["same", "png", "jpeg"] | None, typer.Option(help="File format of the new images.")
     ] = None,
+    output_format: Annotated[
+        Literal["same", "yolo", "coco", "voc"] | None,
+        typer.Option(help="Label format of the result; left out: the upload's own."),
+    ] = None,
+    format: Format = None,
+    group_pattern: GroupPattern = None,
+    skip_bad_images: SkipBadImages = False,
+    no_labels: NoLabels = False,
     priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher goes first.")] = None,
     no_reuse: Annotated[bool, typer.Option("--no-reuse", help="Make again what was made before.")] = False,
     name: Name = None,
@@ -139,10 +170,15 @@ def expand(  # noqa: PLR0913  (one parameter an option)
         "sampler": _given(preset=preset, steps=steps),
         "priority": priority,
         "reuse": False if no_reuse else None,
-        "output": _given(image_format=image_format, include_originals=False if no_originals else None),
+        "output": _given(
+            format=output_format, image_format=image_format, include_originals=False if no_originals else None
+        ),
     }
+    wanted = reading(format, no_labels, skip_bad_images, group_pattern)
     with talking(server) as regrow:
-        found = _send(regrow, dataset, name, as_json)
+        found = _send(regrow, dataset, name, wanted, as_json)
+        if not as_json:
+            typer.echo(report.dataset(found), err=True)
         job = regrow.create_job({"dataset_id": found["id"], **_given(**wishes)})
         typer.echo(f"Job      {job['id']}", err=True)
         with going_on(job, server):
@@ -195,12 +231,12 @@ def main() -> None:
     app()
 
 
-def _send(regrow: "Client", path: Path, name: str | None, as_json: bool) -> "Dataset":
+def _send(regrow: "Client", path: Path, name: str | None, wanted: "Reading", as_json: bool) -> "Dataset":
     """Upload and wait until it was checked; ends the command if it was rejected."""
     from regrow import progress
 
     with progress.transfer("uploading") as sent:
-        dataset = regrow.upload(path, name, on_progress=sent)
+        dataset = regrow.upload(path, name, on_progress=sent, reading=wanted)
     with progress.checking():
         dataset = regrow.wait_dataset(dataset["id"])
     if dataset["state"] == "rejected":

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 from regrow import DEFAULT_URL
-from regrow.answers import Dataset, Image, Item, ItemState, Job, Readiness
+from regrow.answers import Dataset, Image, Item, ItemState, Job, Readiness, Reading
 from regrow.download import download
 from regrow.events import Event, listen
+from regrow.folder import zipped
 from regrow.wire import Wire, parsed, retry_after
 
 _FINAL = frozenset({"succeeded", "completed_with_errors", "failed", "cancelled"})
@@ -53,16 +54,23 @@ class Client:
         return cast(Readiness, parsed(self._wire.probe("/readyz")))
 
     def upload(
-        self, path: str | Path, name: str | None = None, on_progress: Callable[[int, int], None] | None = None
+        self,
+        path: str | Path,
+        name: str | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+        reading: Reading | None = None,
     ) -> Dataset:
-        """Send a zip. The dataset is `checking` then; `wait_dataset` waits until it was checked.
+        """Send a zip, or a folder, which is zipped first. The dataset is `checking` then; `wait_dataset` waits until it
+        was checked.
 
-        `on_progress` is called with the bytes sent and the bytes there are.
+        `on_progress` is called with the bytes sent and the bytes there are. `reading` says what is not to be found out
+        from the files. Raises FolderError if a folder holds no image.
         """
         path = Path(path)
-        fields = {"name": name} if name is not None else {}
-        with _Sent(path, on_progress) as file:
-            files = {"file": (path.name, file, "application/zip")}
+        fields = {**({"name": name} if name is not None else {}), **(reading or {})}
+        with zipped(path) as archive, _Sent(archive, on_progress) as file:
+            sent_as = f"{path.resolve().name}.zip" if path.is_dir() else path.name
+            files = {"file": (sent_as, file, "application/zip")}
             response = self._wire.post("/v1/datasets", data=fields, files=files, read_timeout=_STORING_SECONDS)
         return cast(Dataset, parsed(response))
 

@@ -3,7 +3,8 @@
 ClientError
 ├── Unreachable     no server answers at that address
 ├── ProblemError    the server answered, and said no
-└── Damaged         a download is not what the server announced
+├── Damaged         a download is not what the server announced
+└── FolderError     a folder that was to be sent is no dataset
 """
 
 from collections.abc import Sequence
@@ -41,3 +42,7 @@ class ProblemError(ClientError):
 
 class Damaged(ClientError):
     """A download whose SHA-256 is not the announced one. Nothing of it was kept."""
+
+
+class FolderError(ClientError):
+    """A folder that was to be sent holds no image."""

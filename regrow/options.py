@@ -2,13 +2,48 @@
 
 import json
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from regrow.answers import Reading
 
 Server = Annotated[str, typer.Option("--server", envvar="REGROW_SERVER", help="Address of the service.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the server's answer as JSON.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+
+
+Format = Annotated[
+    Literal["yolo", "coco", "voc", "darknet"] | None,
+    typer.Option("--format", help="The upload's label format; left out: found out."),
+]
+NoLabels = Annotated[bool, typer.Option("--no-labels", help="Take it although it has no label at all.")]
+SkipBadImages = Annotated[
+    bool, typer.Option("--skip-bad-images", help="Take it without the images that cannot be used.")
+]
+GroupPattern = Annotated[
+    str | None,
+    typer.Option(
+        "--group-pattern",
+        metavar="REGEX",
+        help="Finds the patient or scene in an image's path: a regular expression with one group, as /(p[0-9]+)_",
+    ),
+]
+
+
+def reading(format: Any, no_labels: bool, skip_bad_images: bool, group_pattern: str | None) -> "Reading":
+    """What of this was said."""
+    said: Reading = {}
+    if format is not None:
+        said["format"] = format
+    if no_labels:
+        said["labels"] = "none"
+    if skip_bad_images:
+        said["on_bad_image"] = "skip"
+    if group_pattern is not None:
+        said["group_pattern"] = group_pattern
+    return said
 
 
 def printed(answer: Any, in_words: Callable[[Any], str], as_json: bool) -> None:

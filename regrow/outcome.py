@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from regrow import DEFAULT_URL
-from regrow.errors import ClientError, ProblemError, Unreachable
+from regrow.errors import ClientError, FolderError, ProblemError, Unreachable
 
 if TYPE_CHECKING:
     from regrow.answers import Job
@@ -45,6 +45,8 @@ def talking(server: str) -> "Iterator[Client]":
         fail(Exit.UNREACHABLE, str(error))
     except ProblemError as error:
         fail(Exit.REFUSED if error.status < 500 else Exit.UNEXPECTED, str(error))
+    except FolderError as error:
+        fail(Exit.USAGE, str(error))
     except ClientError as error:
         fail(Exit.UNEXPECTED, str(error))
     except BrokenPipeError:

@@ -1,10 +1,10 @@
 """What the commands print, in words."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from regrow.answers import Dataset, Item, Job
+from regrow.answers import Dataset, Item, Job, Report
 from regrow.progress import said, size
 
 _MOST_FAILED = 20
@@ -24,7 +24,19 @@ def dataset(found: Dataset) -> str:
     ]
     if counts.get("unlabelled"):
         lines.append(f"  {counts['unlabelled']} images without a label")
+    if seen := found["report"]:
+        lines += _seen(seen)
     return "\n".join([*lines, *_warnings(found["warnings"])])
+
+
+def _seen(report: Report) -> Iterator[str]:
+    yield f"  {report['why']}"
+    sizes = (f"{width} x {height}" for width, height in (report["sizes"][k] for k in ("smallest", "median", "largest")))
+    yield f"  labels: {report['labels']}; sizes: {', '.join(sizes)} (smallest, median, largest)"
+    if report["metadata"]:
+        yield f"  metadata: {', '.join(f'{kind} in {count} images' for kind, count in report['metadata'].items())}"
+    if groups := report["groups"]:
+        yield f"  groups: {groups['count']}, in several splits: {groups['across']['count']}"
 
 
 def rejected(found: Dataset) -> str:

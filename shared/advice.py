@@ -42,6 +42,16 @@ def refuse(resolved: ResolvedSpec, images: Sequence[Image]) -> None:
         raise Invalid(f"operator.mask: the labels cover each image whole. {USELESS[kind]}")
 
 
+def refuse_conversion(wanted: str, stored: Sequence[str]) -> None:
+    """Raises Invalid if labels cannot be converted: those of images, given by their paths, that EXIF turns and their
+    labels do not. The readers of another format would turn the originals."""
+    if stored:
+        raise Invalid(
+            f"output.format: {wanted} is not possible: the labels of {len(stored)} images, such as {stored[0]}, are "
+            "for pixels as they are stored, and its readers turn images by EXIF. Turn the images, or choose same."
+        )
+
+
 def warnings(spec: ExpansionSpec, resolved: ResolvedSpec, found: Sequence[Image], images: Sequence[Image]) -> list[str]:
     """Sentences about a job on `images`, chosen from those that were `found` in its splits."""
     mask = resolved.mask

@@ -1,7 +1,8 @@
 """The life of a dataset: `checking` until a worker has read it, then `ready` or `rejected`, and so it stays."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import func, insert, literal, select
@@ -11,6 +12,7 @@ from shared import leases, trash
 from shared.errors import Conflict, Fault, Invalid, NotFound
 from shared.leases import Claim
 from shared.models import Dataset, Image
+from shared.reading import Reading
 from shared.states import DatasetState
 from shared.storage import SOURCES, upload_key
 
@@ -38,6 +40,8 @@ class NewImage:
     label_sha256: str
     outlines: list[list[float] | None] = field(default_factory=list)
     mask_sha256: str | None = None
+    group: str | None = None
+    upright: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +56,15 @@ class Contents:
     warnings: Sequence[str]
     white: int
     images: Sequence[NewImage]
+    report: Mapping[str, Any] = field(default_factory=dict)
 
 
-def create(session: Session, owner: str, dataset_id: str, name: str, size: int) -> Dataset:
+def create(
+    session: Session, owner: str, dataset_id: str, name: str, size: int, reading: Reading | None = None
+) -> Dataset:
     """Write the row of an upload of `size` bytes, which lies in storage already: a worker may take it at once."""
-    dataset = Dataset(id=dataset_id, owner=owner, name=name, upload_size=size)
+    options = (reading or Reading()).model_dump(exclude_defaults=True)
+    dataset = Dataset(id=dataset_id, owner=owner, name=name, upload_size=size, options=options)
     session.add(dataset)
     session.flush()
     return dataset
@@ -117,6 +125,11 @@ def claim(session: Session, lease: float) -> Claim | None:
     return leases.claim(session, Dataset, _TODO, lease)
 
 
+def reading(session: Session, claim: Claim) -> Reading:
+    """How the owner wants it to be read."""
+    return Reading.model_validate(session.scalar(select(Dataset.options).where(Dataset.id == claim.id)) or {})
+
+
 def accept(session: Session, claim: Claim, contents: Contents) -> bool:
     """The dataset is `ready`; False if the claim was lost meanwhile, and then nothing is written."""
     if not leases.settle(
@@ -132,6 +145,7 @@ def accept(session: Session, claim: Claim, contents: Contents) -> bool:
         warnings=list(contents.warnings),
         white=contents.white,
         counts=_counts(contents),
+        report=dict(contents.report),
     ):
         return False
     for start in range(0, len(contents.images), _CHUNK):

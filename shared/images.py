@@ -5,6 +5,7 @@ never shown to the model: it is put back, unchanged, on what comes out.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -68,8 +69,45 @@ def place(width: int, height: int, long_side: int, multiple: int) -> Placement:
     )
 
 
-def open_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode an untrusted image completely and turn it upright (EXIF), as viewers and detectors see it.
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """An image that was decoded once to be judged: as `open_image` gives it with this `upright`; `metadata` says what
+    it tells beside its pixels: some of exif, xmp and text."""
+
+    image: Image.Image
+    upright: bool
+    metadata: frozenset[str]
+
+
+def examine(
+    data: bytes,
+    name: str,
+    max_pixels: int = MAX_PIXELS,
+    declared: tuple[int, int] | None = None,
+    declared_in: str = "its labels",
+) -> Examined:
+    """Decode an untrusted image, and decide by its `declared` width and height whether EXIF turns it.
+
+    Labels are shares of the picture that whoever made them saw. If the size they declare is that of the pixels as they
+    are stored, and not that of the upright picture, EXIF was not heeded. A size that tells nothing, as of a square or
+    a picture turned by half, counts as upright.
+
+    Raises BadImage as `open_image` does, and where the size is neither.
+    """
+    stored = _decoded(data, name, max_pixels)
+    upright = _turned(stored, name)
+    metadata = frozenset(kind for kind, holds in _METADATA.items() if holds(stored))
+    if declared is None or declared == upright.size:
+        return Examined(_in_known_mode(upright, stored, name), True, metadata)
+    if declared == stored.size:
+        return Examined(_in_known_mode(stored, stored, name), False, metadata)
+    sizes = " x ".join(map(str, declared)), " x ".join(map(str, upright.size))
+    raise BadImage(f"{name}: has {sizes[1]} pixels, and in {declared_in} it has {sizes[0]}")
+
+
+def open_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS, *, upright: bool = True) -> Image.Image:
+    """Decode an untrusted image completely, and unless `upright` is refused turn it as EXIF says, as viewers and
+    detectors see it.
 
     Kept: L, LA, RGB, RGBA and I;16. Converted: bilevel to L; palette to RGB, or RGBA where it has transparency; a
     transparent colour to an alpha channel; other colour spaces to RGB; big-endian 16 bit to I;16, and 32-bit
@@ -79,6 +117,23 @@ def open_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Im
     (decided from the header, before decoding, and never more than Pillow's own limit), a cut or damaged file, several
     pictures in one file, floating-point pixels.
     """
+    stored = _decoded(data, name, max_pixels)
+    return _in_known_mode(_turned(stored, name) if upright else stored, stored, name)
+
+
+# Tags that say how a TIFF's pixels are stored; Pillow gives them as EXIF too.
+_LAYOUT_TAGS = frozenset(
+    {254, 255, *range(256, 260), 262, 266, 273, *range(277, 285), 296, 317, 320, *range(322, 326), 338, 339}
+)
+_METADATA: dict[str, Callable[[Image.Image], bool]] = {
+    "exif": lambda image: bool(set(image.getexif()) - _LAYOUT_TAGS),
+    "xmp": lambda image: bool(image.info.keys() & {"xmp", "XML:com.adobe.xmp"}),
+    "text": lambda image: "comment" in image.info or bool(getattr(image, "text", {}).keys() - {"XML:com.adobe.xmp"}),
+}
+
+
+def _decoded(data: bytes, name: str, max_pixels: int) -> Image.Image:
+    """The pixels as they are stored."""
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -90,23 +145,35 @@ def open_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Im
     limit = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
     if image.width * image.height > limit:
         raise BadImage(f"{name}: {image.width} x {image.height} pixels; the limit is {limit:,}")
-    # Phones add a preview to a JPEG and call it MPO; every JPEG reader sees the first picture only, and so do we.
-    image_format = "JPEG" if image.format == "MPO" else image.format
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise BadImage(f"{name}: holds several pictures (an animation or pages); save the one you mean as a file")
     try:
         image.load()
-        upright = ImageOps.exif_transpose(image)
     except MemoryError:
         raise
     except Exception as error:  # as above
         raise BadImage(f"{name}: damaged or cut off ({error})") from error
-    result = _in_known_mode(upright, name)
-    result.format = image_format
+    return image
+
+
+def _turned(image: Image.Image, name: str) -> Image.Image:
+    """The picture as EXIF says that it is to be held."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # as above
+        raise BadImage(f"{name}: damaged or cut off ({error})") from error
+
+
+def _in_known_mode(image: Image.Image, stored: Image.Image, name: str) -> Image.Image:
+    result = _converted(image, name)
+    # Phones add a preview to a JPEG and call it MPO; every JPEG reader sees the first picture only, and so do we.
+    result.format = "JPEG" if stored.format == "MPO" else stored.format
     return result
 
 
-def _in_known_mode(image: Image.Image, name: str) -> Image.Image:
+def _converted(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:

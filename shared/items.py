@@ -52,6 +52,7 @@ class Work:
     boxes: tuple[tuple[float, ...], ...]
     outlines: tuple[tuple[float, ...] | None, ...]
     mask_sha256: str | None
+    upright: bool
     resolved: ResolvedSpec
     suspect: bool
     """It outlived a worker. Nothing else is to be held by the process while this is made."""
@@ -258,6 +259,7 @@ def _works(session: Session, item_ids: Sequence[int], token: str) -> list[Work]:
             boxes=tuple(tuple(box) for box in item.image.boxes),
             outlines=tuple(None if outline is None else tuple(outline) for outline in item.image.outlines),
             mask_sha256=item.image.mask_sha256,
+            upright=item.image.upright,
             resolved=ResolvedSpec.model_validate(item.job.resolved),
             suspect=item.lapses > 0,
         )

@@ -71,6 +71,9 @@ def create(
             f"There is nothing to expand: none of the {len(found)} images in {', '.join(spec.splits)} has a label."
         )
     advice.refuse(resolved, images)
+    if spec.output.format not in ("same", dataset.format):
+        stored = select(Image.path).where(Image.dataset_id == dataset.id, ~Image.upright)
+        advice.refuse_conversion(spec.output.format, session.scalars(stored).all())
     if len(images) * spec.variants > max_items:
         raise Invalid(f"The job would make {len(images) * spec.variants} images; the limit is {max_items}.")
     job = Job(
@@ -304,6 +307,7 @@ def _key(resolved: ResolvedSpec, image: Image, variant: int, seed: int) -> str:
         source_sha256=image.sha256,
         label_sha256=image.label_sha256,
         mask_sha256=image.mask_sha256,
+        upright=image.upright,
         variant=variant,
         seed=seed,
     )

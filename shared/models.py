@@ -3,7 +3,19 @@
 import uuid
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, Integer, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    UniqueConstraint,
+    text,
+    true,
+)
 from sqlalchemy import Enum as SqlEnum
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -45,9 +57,13 @@ class Dataset(Leased, Base):
     upload_size: Mapped[int] = mapped_column(BigInteger, default=0)
     format: Mapped[str] = mapped_column(String(20), default="")
     layout: Mapped[str] = mapped_column(String(1024), default="")
-    """The folder of a split's images, `{split}` standing for the split's name."""
+    """As in `formats.samples.Contents`."""
+    options: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default="{}")
+    """How its owner wants it to be read: a `shared.reading.Reading`."""
+    report: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default="{}")
+    """What was seen beside the counts: `worker.survey` makes it."""
     header: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
-    """The file that described the set, as it came."""
+    """What describes the set as a whole, in a form of its format's own: of YOLO's the data.yaml, as it came."""
     classes: Mapped[list[str]] = mapped_column(JSON, default=list)
     splits: Mapped[list[str]] = mapped_column(JSON, default=list)
     counts: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
@@ -82,8 +98,13 @@ class Image(Base):
     Empty where no label of the image has one."""
     mask_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
     """Hash of the mask image that was uploaded with it, stored as originals are."""
+    group: Mapped[str | None] = mapped_column(String(200))
+    """The patient or scene it is of, found in its path."""
+    upright: Mapped[bool] = mapped_column(default=True, server_default=true())
+    """Whether EXIF turns it; false where its labels were made for the pixels as they are stored."""
     label_path: Mapped[str | None] = mapped_column(String(1024))
     label: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    """The label file, or what of one that many images share belongs to this."""
     label_sha256: Mapped[str] = mapped_column(String(64))
 
     dataset: Mapped[Dataset] = relationship(back_populates="images")

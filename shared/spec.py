@@ -126,6 +126,11 @@ class Output(Strict):
     """What the archive holds."""
 
     include_originals: bool = Field(True, description="Also put the uploaded images and labels of all splits into it.")
+    format: Literal["same", "yolo", "coco", "voc"] = Field(
+        "same",
+        description="Format of the labels. `same`: as uploaded, cloned; another: the boxes are converted, and nothing "
+        "else of the labels, except that COCO gets outlines too.",
+    )
     image_format: Literal["same", "png", "jpeg"] = Field(
         "same", description="File format of the new images. PNG keeps labelled pixels exactly, JPEG nearly."
     )
@@ -256,14 +261,18 @@ def work_key(
     variant: int,
     seed: int,
     mask_sha256: str | None = None,
+    upright: bool = True,
 ) -> str:
     """Two items with the same key have the same pixels and labels (up to the device's rounding).
 
-    `mask_sha256` is that of the mask uploaded with the image; it counts only where that mask is used.
+    `mask_sha256` is that of the mask uploaded with the image; it counts only where that mask is used. `upright` is
+    false of a source that EXIF would turn and that is taken as it is stored.
     """
     parts = [resolved.model_dump(mode="json"), source_sha256, label_sha256, variant, seed]
     if resolved.mask is not None and resolved.mask.kind == "uploaded":
         parts.append(mask_sha256)
+    if not upright:
+        parts.append("as stored")
     return _digest(parts).hex()
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from shared import errors, plan
+from shared.formats import FORMATS
+from shared.reading import Reading
 from shared.states import Wait
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,6 +47,11 @@ def test_every_error_type_of_an_item_is_explained() -> None:
     given |= set(re.findall(r'"((?:gpu_)?out_of_memory)"', source))
     assert given >= {"numerical_fault", "unexpected", "gpu_out_of_memory"}
     assert given | set(plan.USELESS) | {"worker_lost", errors.BadImage.slug, errors.Invalid.slug} <= explained
+
+
+def test_what_can_be_said_of_an_upload_and_each_format_is_explained() -> None:
+    explained = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "formats.md").read_text()))
+    assert set(FORMATS) | set(Reading.model_fields) <= explained
 
 
 def test_every_reason_to_wait_is_explained() -> None:

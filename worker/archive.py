@@ -7,15 +7,17 @@ import json
 import logging
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
+from PIL.ImageMode import getmode
 from sqlalchemy import select
 from sqlalchemy.orm import Session, contains_eager, joinedload, undefer
 
 from shared import archives
 from shared.db import Sessions
-from shared.formats import yolo
+from shared.formats import FORMATS, Format, convert
+from shared.formats.samples import Box, Entry, Output
 from shared.models import Archive, Dataset, Image, Item, Job
 from shared.settings import Settings
 from shared.spec import ExpansionSpec
@@ -32,59 +34,74 @@ README = """\
 This data set was expanded by Regrow.
 
 Images whose name ends in _rg1, _rg2, ... are variants: what is labelled was kept, and most of the rest was hidden and
-painted anew by a diffusion model. Their labels are byte copies of their source's.
+painted anew by a diffusion model. Their labels are their source's.
 
-- data.yaml            trains as it is: originals and variants
-- data.originals.yaml  the same without the variants, for a baseline (only if the originals are in this archive)
-- groups.csv           which source each image comes from. Variants of one source must stay in one fold: split first,
-                       then expand the train part only
+{described}
+- groups.csv           which source each image comes from, and which patient or scene if that is known. What is of one
+                       group must stay in one fold: split first, then expand the train part only
 - manifest.jsonl       one line for each variant: its source, seed, settings, measures and hashes
 
 Variants contain unaltered pixels of the originals, are derived from them and are NOT anonymous. Treat them with the
 same care as the originals. Everything was computed offline; nothing was sent anywhere.
 """
 
+_LISTS = """\
+- the lists of images  as they were, with the variants beside their sources
+- ....originals.txt    the same without the variants, for a baseline (only if the originals are in this archive)"""
+_DESCRIBED = {
+    "yolo": """\
+- data.yaml            trains as it is: originals and variants
+- data.originals.yaml  the same without the variants, for a baseline (only if the originals are in this archive)""",
+    "coco": """\
+- the .json documents  as they were, with the variants under new ids
+- ....originals.json   the same without the variants, for a baseline (only if the originals are in this archive)""",
+    "voc": _LISTS,
+    "darknet": _LISTS,
+}
+
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """An image in the zip, and its label file if it has one."""
+class Picture:
+    """An image in the zip: what the format writes of it, where its bytes are stored, its group if one is known and, of
+    a variant, its line of the manifest."""
 
-    image: str
-    label: str | None
+    entry: Entry
     key: str
-    label_bytes: bytes | None
-    source: str
-    manifest: dict[str, Any] | None
+    group: str | None
+    manifest: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What goes into a zip; `train` are the paths of the original train images."""
+    """What goes into a zip; `pictures` belong to the entries of `output`, in the same order."""
 
-    classes: tuple[str, ...]
-    layout: str
-    header: bytes | None
-    splits: tuple[str, ...]
-    train: tuple[str, ...]
-    originals: tuple[Entry, ...]
-    variants: tuple[Entry, ...]
+    format: str
+    output: Output
+    pictures: tuple[Picture, ...]
+
+    def variants(self) -> list[dict[str, Any]]:
+        """The lines of the manifest, in the order of the images."""
+        return [picture.manifest for picture in self.pictures if picture.manifest is not None]
 
 
 @dataclass
 class _Paths:
     """Names in the zip, each given out once."""
 
-    taken: set[str] = field(default_factory=set)
+    format: Format
+    taken: set[str]
 
-    def variant(self, source: str, variant: int, extension: str) -> tuple[str, str]:
+    def variant(self, source: Image, variant: int, extension: str) -> tuple[str, str | None]:
         """Image and label path of a variant; a name that is taken (by an upload that was expanded before, or by a
         namesake of another type) gets a letter more."""
         for more in ("", *"abcdefghijklmnopqrstuvwxyz"):
-            image, label = yolo.variant_paths(source, f"_rg{variant}{more}", extension)
-            if image not in self.taken and label not in self.taken:
-                self.taken |= {image, label}
+            suffix = f"_rg{variant}{more}"
+            image, label = self.format.variant_paths(source.path, source.label_path, suffix, extension)
+            own = {image} if label in (None, source.label_path) else {image, label}
+            if not own & self.taken:
+                self.taken |= own - {None}
                 return image, label
-        raise ValueError(f"no free name for variant {variant} of {source}")
+        raise ValueError(f"no free name for variant {variant} of {source.path}")
 
 
 def build_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
@@ -133,51 +150,79 @@ def collect(session: Session, job_id: str) -> Contents:
         .options(contains_eager(Item.image).undefer(Image.label))
     ).all()
     originals = images if spec.output.include_originals else []
-    paths = _Paths({image.path for image in images} | {image.label_path for image in images if image.label_path})
-    return Contents(
-        classes=tuple(dataset.classes),
-        layout=dataset.layout,
-        header=dataset.header,
-        splits=tuple(dataset.splits if originals else spec.splits),
-        train=tuple(image.path for image in images if yolo.role(image.split) == "train"),
-        originals=tuple(
-            Entry(image.path, image.label_path, source_key(image.sha256), image.label, image.path, None)
+    paths = _Paths(
+        FORMATS[dataset.format],
+        {image.path for image in images} | {image.label_path for image in images if image.label_path},
+    )
+    pictures = [
+        *(
+            Picture(_entry(image, image.path, image.label_path), source_key(image.sha256), image.group)
             for image in originals
         ),
-        variants=tuple(_variant(item, job, paths) for item in items),
+        *(_variant(item, job, paths) for item in items),
+    ]
+    pictures.sort(key=lambda picture: picture.entry.image)
+    output = Output(
+        layout=dataset.layout,
+        names=dataset.classes,
+        splits=dataset.splits if originals else spec.splits,
+        header=dataset.header,
+        entries=[picture.entry for picture in pictures],
     )
+    wanted = spec.output.format
+    if wanted in ("same", dataset.format):
+        return Contents(dataset.format, output, tuple(pictures))
+    converted = convert.to(wanted, output)
+    moved = (_moved(picture, entry) for picture, entry in zip(pictures, converted.entries, strict=True))
+    return Contents(wanted, converted, tuple(moved))
 
 
 def write(contents: Contents, storage: Folder, file: BinaryIO) -> None:
     """Write the zip: uncompressed, since images are, and in a fixed order, so that equal contents are equal bytes."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        described = contents.classes, contents.layout, contents.splits, contents.header
-        _add(archive, "README.txt", README.encode())
-        _add(archive, "data.yaml", yolo.data_yaml(*described))
-        if contents.originals and contents.train:
-            _add(archive, "data.originals.yaml", yolo.originals_yaml(*described))
-            _add(archive, yolo.ORIGINALS_LIST, yolo.originals_list(contents.train))
-        entries = sorted([*contents.originals, *contents.variants], key=lambda entry: entry.image)
-        labels: set[str] = set()
-        for entry in entries:
-            _add(archive, entry.image, storage.read(entry.key))
-            # Two images of one stem share their label file, which is in the zip once.
-            if entry.label is not None and entry.label_bytes is not None and entry.label not in labels:
-                labels.add(entry.label)
-                _add(archive, entry.label, entry.label_bytes)
-        _add(archive, "groups.csv", _groups(entries))
-        rows = (json.dumps(entry.manifest, sort_keys=True) + "\n" for entry in contents.variants)
+        _add(archive, "README.txt", README.format(described=_DESCRIBED[contents.format]).encode())
+        for name, data in FORMATS[contents.format].files(contents.output):
+            _add(archive, name, data)
+        for picture in contents.pictures:
+            _add(archive, picture.entry.image, storage.read(picture.key))
+        _add(archive, "groups.csv", _groups(contents.pictures))
+        rows = (json.dumps(row, sort_keys=True) + "\n" for row in contents.variants())
         _add(archive, "manifest.jsonl", "".join(rows).encode())
 
 
-def _variant(item: Item, job: Job, paths: _Paths) -> Entry:
+def _moved(picture: Picture, entry: Entry) -> Picture:
+    """A picture of a set that was converted: it lies elsewhere."""
+    manifest = picture.manifest and picture.manifest | {"file": entry.image, "label": entry.label}
+    return replace(picture, entry=entry, manifest=manifest)
+
+
+def _entry(image: Image, path: str, label: str | None) -> Entry:
+    """What a format writes of an image, or of its variant at `path`."""
+    outlines = image.outlines or [None] * len(image.boxes)
+    return Entry(
+        image=path,
+        split=image.split,
+        label=label if image.label is not None else None,
+        record=image.label,
+        source=image.path,
+        boxes=tuple(
+            Box(int(index), x0, y0, x1, y1, None if outline is None else tuple(outline))
+            for (index, x0, y0, x1, y1), outline in zip(image.boxes, outlines, strict=True)
+        ),
+        width=image.width,
+        height=image.height,
+        depth=len(getmode(image.mode).bands),
+    )
+
+
+def _variant(item: Item, job: Job, paths: _Paths) -> Picture:
     image = item.image
     key, made_by = item.result_key or "", item.made_by or {}
-    path, label = paths.variant(image.path, item.variant, key.rpartition(".")[2])
+    entry = _entry(image, *paths.variant(image, item.variant, key.rpartition(".")[2]))
     manifest = {
-        "file": path,
+        "file": entry.image,
         "sha256": item.result_sha256,
-        "label": label if image.label is not None else None,
+        "label": entry.label,
         "label_sha256": image.label_sha256,
         "source": image.path,
         "source_sha256": image.sha256,
@@ -193,14 +238,16 @@ def _variant(item: Item, job: Job, paths: _Paths) -> Entry:
         "job": job.id,
         "item": item.id,
     }
-    return Entry(path, label if image.label is not None else None, key, image.label, image.path, manifest)
+    return Picture(entry, key, image.group, manifest)
 
 
-def _groups(entries: Sequence[Entry]) -> bytes:
+def _groups(pictures: Sequence[Picture]) -> bytes:
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(["file", "source", "group"])
-    rows.writerows([entry.image, entry.source, entry.source] for entry in entries)
+    for picture in pictures:
+        entry = picture.entry
+        rows.writerow([entry.image, entry.source, picture.group or entry.source])
     return out.getvalue().encode()
 
 

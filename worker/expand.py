@@ -111,7 +111,8 @@ def _batches(sketches: Sequence[Sketch]) -> list[list[Sketch]]:
 
 def _sketch(studio: Studio, work: Work) -> Sketch:
     resolved = work.resolved
-    original = images.open_image(studio.storage.read(source_key(work.source_sha256)), work.path)
+    data = studio.storage.read(source_key(work.source_sha256))
+    original = images.open_image(data, work.path, upright=work.upright)
     labels = Labels(work.boxes, work.outlines)
     if resolved.mask is None:
         keep, placement = None, images.place(original.width, original.height, resolved.long_side, resolved.multiple)

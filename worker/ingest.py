@@ -1,34 +1,41 @@
 """An uploaded archive becomes checked images and rows, or a list of everything that is wrong with it."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from shared import datasets, images
 from shared.db import Sessions
-from shared.errors import BadArchive, BadImage, Fault, RegrowError
+from shared.errors import BadArchive, BadImage, BadLabels, Fault, RegrowError
 from shared.formats import read
-from shared.formats.samples import Contents, Sample
+from shared.formats.samples import Sample
 from shared.formats.zips import Limits, SafeZip
 from shared.models import Dataset
+from shared.reading import Reading
 from shared.settings import Settings
 from shared.storage import Folder, sha256, source_key, upload_key
+from worker import groups
 from worker.renewal import held
+from worker.survey import Survey
 
 log = logging.getLogger(__name__)
+
+_CONFIRM = "If it is meant to have none, say so when you upload it: labels=none."
 
 
 def check_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
     """Check the oldest waiting dataset; False if none waits."""
     with sessions.write() as session:
         claim = datasets.claim(session, settings.lease_seconds)
-    if claim is None:
+        options = datasets.reading(session, claim) if claim else None
+    if claim is None or options is None:
         return False
 
     with held(sessions, Dataset, claim, settings):
         try:
-            contents = check(storage.path(upload_key(claim.id)), settings, storage)
+            contents = check(storage.path(upload_key(claim.id)), settings, storage, options)
         except RegrowError as error:
             log.info("dataset %s is rejected: %s", claim.id, error.detail)
             with sessions.write() as session:
@@ -42,35 +49,58 @@ def check_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
     return True
 
 
-def check(upload: Path, settings: Settings, storage: Folder) -> datasets.Contents:
+def check(upload: Path, settings: Settings, storage: Folder, reading: Reading) -> datasets.Contents:
     """Read an archive whole: each image is decoded, each label parsed, each original stored.
 
     Raises:
         BadArchive, BadImage, BadLabels: with every fault that was found, by member and line.
+        Invalid: the pattern of the groups cannot be used.
     """
     limits = Limits(members=settings.max_archive_members, bytes=settings.max_archive_bytes)
+    survey, faults, deepest = Survey(), list[Fault](), 0
     with SafeZip(upload, limits) as archive:
-        found = read(archive)
+        found = read(archive, reading.format)
+        if reading.labels == "required" and not any(sample.boxes for sample in found.samples):
+            raise BadLabels(f"No label was found in it. {found.why} {_CONFIRM}", [Fault("labels", "there are none")])
         taken: list[datasets.NewImage] = []
-        faults: list[Fault] = []
-        deepest = 0
         for sample in found.samples:
             try:
-                image, brightest = _take(archive, sample, settings, storage)
+                image, examined = _take(archive, sample, settings, storage)
             except (BadImage, BadArchive) as error:
                 faults.extend(error.faults or [Fault(sample.image, error.detail.removeprefix(f"{sample.image}: "))])
                 continue
+            survey.note(len(taken), examined.image, examined.metadata, upright=examined.upright)
             taken.append(image)
-            deepest = max(deepest, brightest)
-    if faults:
+            if examined.image.mode == "I;16":
+                deepest = max(deepest, int(np.asarray(examined.image).max()))
+    if faults and (reading.on_bad_image == "reject" or not taken):
         raise BadImage(f"{len(faults)} of {len(found.samples)} images cannot be used.", faults)
-    return _contents(found, taken, images.window(deepest) if deepest else 255)
+    if reading.group_pattern:
+        found_groups = groups.find(reading.group_pattern, [image.path for image in taken])
+        taken = [replace(image, group=group) for image, group in zip(taken, found_groups, strict=True)]
+    report, warnings = survey.report(found, taken, faults)
+    return datasets.Contents(
+        format=found.format,
+        layout=found.layout,
+        header=found.header,
+        classes=found.names,
+        splits=[split for split in found.splits if any(image.split == split for image in taken)],
+        warnings=[*found.warnings, *warnings],
+        white=images.window(deepest) if deepest else 255,
+        images=taken,
+        report=report,
+    )
 
 
-def _take(archive: SafeZip, sample: Sample, settings: Settings, storage: Folder) -> tuple[datasets.NewImage, int]:
-    """Check and store one image; also the largest grey value of a 16-bit one, else 0."""
+def _take(
+    archive: SafeZip, sample: Sample, settings: Settings, storage: Folder
+) -> tuple[datasets.NewImage, images.Examined]:
+    """Check and store one image."""
     data = archive.read(sample.member)
-    image = images.open_image(data, sample.image, settings.max_image_pixels)
+    size = (sample.size.width, sample.size.height) if sample.size else None
+    where = sample.size.where if sample.size else ""
+    examined = images.examine(data, sample.image, settings.max_image_pixels, size, where)
+    image = examined.image
     outlines = [None if box.outline is None else list(box.outline) for box in sample.boxes]
     new = datasets.NewImage(
         path=sample.image,
@@ -87,8 +117,9 @@ def _take(archive: SafeZip, sample: Sample, settings: Settings, storage: Folder)
         label_sha256=sha256(sample.label_bytes or b""),
         outlines=outlines if any(outlines) else [],
         mask_sha256=_take_mask(archive, sample.mask, settings, storage) if sample.mask else None,
+        upright=examined.upright,
     )
-    return new, int(np.asarray(image).max()) if image.mode == "I;16" else 0
+    return new, examined
 
 
 def _take_mask(archive: SafeZip, member: str, settings: Settings, storage: Folder) -> str:
@@ -107,16 +138,3 @@ def _store(data: bytes, storage: Folder) -> str:
     if not storage.exists(source_key(digest)):
         storage.write(source_key(digest), data)
     return digest
-
-
-def _contents(found: Contents, taken: list[datasets.NewImage], white: int) -> datasets.Contents:
-    return datasets.Contents(
-        format=found.format,
-        layout=found.layout,
-        header=found.header,
-        classes=found.names,
-        splits=found.splits,
-        warnings=found.warnings,
-        white=white,
-        images=taken,
-    )

@@ -4,9 +4,10 @@ import re
 import shutil
 import uuid
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Query, Request, Response, UploadFile
+from pydantic import ValidationError
 from sqlalchemy import select
 
 from api import schemas
@@ -19,6 +20,7 @@ from shared import datasets, jobs
 from shared.errors import Fault, Invalid, TooLarge
 from shared.models import Dataset, Image
 from shared.queue import Task
+from shared.reading import MAX_PATTERN, Kind, Reading
 from shared.states import DatasetState
 from shared.storage import source_key, upload_key
 
@@ -30,21 +32,48 @@ _CHUNK = 1024 * 1024
 _MAX_NAME = 200
 
 
+def _of(field: str) -> str | None:
+    return Reading.model_fields[field].description
+
+
+def _reading(
+    format: Annotated[Kind | None, Form(description=_of("format"))] = None,
+    labels: Annotated[Literal["required", "none"], Form(description=_of("labels"))] = "required",
+    on_bad_image: Annotated[Literal["reject", "skip"], Form(description=_of("on_bad_image"))] = "reject",
+    group_pattern: Annotated[str | None, Form(max_length=MAX_PATTERN, description=_of("group_pattern"))] = None,
+) -> Reading:
+    """The form's fields as a value. Raises Invalid for a pattern that is none."""
+    try:
+        return Reading(format=format, labels=labels, on_bad_image=on_bad_image, group_pattern=group_pattern)
+    except ValidationError as error:
+        (fault,) = error.errors()
+        what = fault["msg"].removeprefix("Value error, ")
+        raise Invalid(f"group_pattern: {what}", [Fault("body.group_pattern", what)]) from None
+
+
+ReadingDep = Annotated[Reading, Depends(_reading)]
+
+
 @router.post(
     "",
     status_code=202,
     summary="Upload a dataset",
     responses=documented(400, 413, 422),
-    form_limits={"max_files": 1, "max_fields": 1},
+    form_limits={"max_files": 1, "max_fields": 1 + len(Reading.model_fields)},
 )
 def create_dataset(
-    file: Annotated[UploadFile, File(description="A zip: images, and labels in the YOLO format.")],
+    file: Annotated[UploadFile, File(description="A zip: images, and labels as YOLO, COCO or Pascal VOC have them.")],
     caller: Caller,
     parts: PartsDep,
     response: Response,
+    reading: ReadingDep,
     name: Annotated[str, Form(max_length=_MAX_NAME, description="A name for people; left out: that of the file.")] = "",
 ) -> schemas.Dataset:
-    """The archive is stored and checked in the background. Ask for the dataset until it is `ready` or `rejected`."""
+    """The archive is stored and checked in the background. Ask for the dataset until it is `ready` or `rejected`.
+
+    The format is found out. What else is known only to you: a pattern for patients or scenes, and that images without
+    labels or with damage are meant.
+    """
     if not file.size:
         raise Invalid("The file is empty.", [Fault("body.file", "empty")])
     most = parts.settings.max_upload_bytes
@@ -55,7 +84,7 @@ def create_dataset(
         shutil.copyfileobj(file.file, stored, _CHUNK)
     try:
         with parts.sessions.write() as session:
-            row = datasets.create(session, caller, dataset_id, _name(name, file.filename or ""), file.size)
+            row = datasets.create(session, caller, dataset_id, _name(name, file.filename or ""), file.size, reading)
             made = schemas.Dataset.from_row(row)
     except BaseException:
         parts.storage.delete(upload_key(dataset_id))

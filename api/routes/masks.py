@@ -71,7 +71,8 @@ def preview_mask(asked: MaskPreview, caller: Caller, sessions: SessionsDep, stor
     keep, p = keep_mask(resolved, labels, image.width, image.height, seed, uploaded)
     if (kind := useless(keep, p)) and not is_copied(resolved, labels):
         raise Invalid(USELESS[kind])
-    picture = images.shown(images.open_image(storage.read(source_key(image.sha256)), image.path), white)
+    data = storage.read(source_key(image.sha256))
+    picture = images.shown(images.open_image(data, image.path, upright=image.upright), white)
     if asked.size == "source":
         return png(veiled(picture, images.at_source_size(keep, p)))
     small = picture.resize((p.width, p.height), Resampling.BICUBIC)

@@ -1,36 +1,62 @@
-"""Data sets in the formats people keep them in: read from an archive, and written by cloning the source's labels."""
+"""Data sets in the formats people keep them in: read from an archive, and written by cloning the source's labels.
+
+A format is a module of FORMATS:
+
+- `sign(members)`: the member by which an archive is known to be of this format, or None.
+- `read(archive)`: the set, as Contents.
+- `variant_paths(image, label, stem_suffix, extension)`: where a variant of an image lies, and its labels.
+- `files(output)`: everything but the images of a set that is written: labels, cloned, and what describes the whole.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Protocol
 
 from shared.errors import BadArchive
-from shared.formats import yolo
+from shared.formats import coco, darknet, voc, yolo
 from shared.formats.faults import shown
-from shared.formats.samples import Contents
-from shared.formats.zips import SafeZip
+from shared.formats.samples import Contents, Output
+from shared.formats.zips import FOLDER_LENGTH, SafeZip
 
-__all__ = ["read"]
+__all__ = ["FORMATS", "TITLES", "Format", "read"]
 
 
-def read(archive: SafeZip) -> Contents:
-    """Read a data set in whatever format it is.
+class Format(Protocol):
+    """What a format's module can do."""
 
-    A label file or a data.yaml makes it YOLO, whatever else lies beside. Raises BadArchive, saying what was found, for
-    a format that is not read, and what the format's own `read` raises.
+    def sign(self, members: Sequence[str]) -> str | None: ...
+    def read(self, archive: SafeZip) -> Contents: ...
+    def variant_paths(
+        self, image: str, label: str | None, stem_suffix: str, extension: str, /
+    ) -> tuple[str, str | None]: ...
+    def files(self, output: Output) -> Iterator[tuple[str, bytes]]: ...
+
+
+# In the order in which an archive is asked: label files of YOLO make it YOLO, whatever else lies beside.
+FORMATS: Mapping[str, Format] = MappingProxyType({"yolo": yolo, "coco": coco, "voc": voc, "darknet": darknet})
+TITLES = {"yolo": "YOLO", "coco": "COCO", "voc": "Pascal VOC", "darknet": "YOLO with labels beside the images"}
+
+
+def read(archive: SafeZip, kind: str | None = None) -> Contents:
+    """Read a data set in whatever format it is, or in the one of FORMATS that `kind` names.
+
+    An archive without any label is read as YOLO. Raises BadArchive, saying what was found and what is expected, and
+    BadLabels, as the format's own `read` does.
     """
-    if not any(_is_yolo(name) for name in archive.members):
-        for looks_like, is_sign in (("COCO", _is_coco), ("Pascal VOC", _is_voc)):
-            if sign := next((name for name in archive.members if is_sign(name)), None):
-                raise BadArchive(f"This looks like {looks_like} ({shown(sign)}); only YOLO is read so far.")
-    return yolo.read(archive)
+    signs = {name: sign for name, format in FORMATS.items() if (sign := format.sign(archive.members))}
+    chosen = kind or next(iter(signs), "yolo")
+    contents = FORMATS[chosen].read(archive)
+    if long := next((split for split in contents.splits if len(split) > FOLDER_LENGTH), None):
+        raise BadArchive(f"A split's name has {FOLDER_LENGTH} characters at most, and a split is called {shown(long)}.")
+    return replace(contents, why=_why(signs, chosen, forced=kind is not None))
 
 
-def _is_yolo(name: str) -> bool:
-    *folders, file = name.split("/")
-    return file.lower() in ("data.yaml", "data.yml") or (file.endswith(".txt") and "labels" in folders)
-
-
-def _is_coco(name: str) -> bool:
-    *folders, file = name.split("/")
-    return file.endswith(".coco.json") or (file.endswith(".json") and "annotations" in folders)
-
-
-def _is_voc(name: str) -> bool:
-    return name.endswith(".xml")
+def _why(signs: Mapping[str, str], chosen: str, *, forced: bool) -> str:
+    if forced:
+        return f"{TITLES[chosen]}, as was asked for."
+    if chosen not in signs:
+        return f"{TITLES[chosen]}, since nothing points to another format."
+    others = [f"{TITLES[name]} ({shown(sign)})" for name, sign in signs.items() if name != chosen]
+    also = f" Not read, though also there: {', '.join(others)}." if others else ""
+    return f"{TITLES[chosen]}, because of {shown(signs[chosen])}.{also}"

@@ -3,27 +3,17 @@
 Labels are never made anew: a variant's label file is its source's, byte for byte.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from shared.errors import BadArchive, BadLabels
 from shared.formats import yolo_labels, yolo_layout, yolo_yaml
 from shared.formats.faults import Faults, some
-from shared.formats.samples import Contents, Sample
+from shared.formats.places import role
+from shared.formats.samples import Contents, Output, Sample
 from shared.formats.yolo_labels import LabelFile
 from shared.formats.yolo_layout import Arrangement, label_path, mask_path
-from shared.formats.yolo_yaml import ORIGINALS_LIST, Description, data_yaml, originals_list, originals_yaml, role
+from shared.formats.yolo_yaml import ORIGINALS_LIST, Description
 from shared.formats.zips import SafeZip
-
-__all__ = [
-    "ORIGINALS_LIST",
-    "data_yaml",
-    "label_path",
-    "originals_list",
-    "originals_yaml",
-    "read",
-    "role",
-    "variant_paths",
-]
 
 NO_LABELS = frozenset({"classes.txt"})
 """Files that labelling tools leave among the labels."""
@@ -59,17 +49,36 @@ def read(archive: SafeZip) -> Contents:
         samples=samples,
         header=header,
         warnings=tuple(warnings),
+        labels="key points" if description.keypoint_numbers else yolo_labels.kind(files.values()),
+        unpaired=tuple(_lost(archive.members, files)) + arrangement.outside,
     )
 
 
-def variant_paths(image: str, stem_suffix: str, extension: str) -> tuple[str, str]:
+def sign(members: Sequence[str]) -> str | None:
+    """The member that makes an archive a YOLO set: a label file."""
+    return next((name for name in members if name.endswith(".txt") and "labels" in name.split("/")[:-1]), None)
+
+
+def variant_paths(image: str, _of_source: str | None, stem_suffix: str, extension: str, /) -> tuple[str, str | None]:
     """Paths of a variant's image and label file, beside those of its source.
 
     `image` is the source's path, as Sample.image; `extension` is without a dot:
-    ("images/train/a.jpg", "_rg1", "png") -> ("images/train/a_rg1.png", "labels/train/a_rg1.txt").
+    ("images/train/a.jpg", ..., "_rg1", "png") -> ("images/train/a_rg1.png", "labels/train/a_rg1.txt").
     """
     variant = f"{image.rpartition('.')[0]}{stem_suffix}.{extension}"
     return variant, label_path(variant)
+
+
+def files(output: Output) -> Iterator[tuple[str, bytes]]:
+    """The label files, and a data.yaml that trains as it is; where there are originals too, one for the baseline."""
+    described = output.names, output.layout, output.splits, output.header
+    yield "data.yaml", yolo_yaml.data_yaml(*described)
+    train = [entry.image for entry in output.entries if not entry.is_variant and role(entry.split) == "train"]
+    if train:
+        yield "data.originals.yaml", yolo_yaml.originals_yaml(*described)
+        yield ORIGINALS_LIST, yolo_yaml.originals_list(train)
+    # Two images of one stem share their label file.
+    yield from {e.label: e.record for e in output.entries if e.label is not None and e.record is not None}.items()
 
 
 def _description_name(members: Sequence[str]) -> str:
@@ -113,8 +122,7 @@ def _samples(
 
 
 def _label_warnings(members: Sequence[str], samples: Iterable[Sample], files: Mapping[str, LabelFile]) -> Iterable[str]:
-    texts = [name for name in members if name.endswith(".txt") and "labels" in name.split("/")[:-1]]
-    lost = [name for name in texts if name not in files and name.rpartition("/")[2] not in NO_LABELS]
+    lost = _lost(members, files)
     images: dict[str, list[str]] = {}
     for sample in samples:
         images.setdefault(label_path(sample.member), []).append(sample.member)
@@ -129,6 +137,11 @@ def _label_warnings(members: Sequence[str], samples: Iterable[Sample], files: Ma
             yield f"{sentence}: {some(found)}."
     if not files:
         yield "There is no label file: every image counts as background."
+
+
+def _lost(members: Sequence[str], files: Mapping[str, LabelFile]) -> list[str]:
+    texts = [name for name in members if name.endswith(".txt") and "labels" in name.split("/")[:-1]]
+    return [name for name in texts if name not in files and name.rpartition("/")[2] not in NO_LABELS]
 
 
 def _where(files: Mapping[str, LabelFile], trait: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from shared.formats.faults import Faults
@@ -30,6 +31,20 @@ class LabelFile:
     has_bom: bool = False
     has_confidence: bool = False
     mixes_polygons: bool = False
+    counts: frozenset[int] = frozenset()
+    """How many numbers its lines have."""
+
+
+def kind(files: Iterable[LabelFile]) -> str:
+    """What the labels of a set without key points are: decided for the set as a whole, never for a line.
+
+    A polygon of four corners and an oriented box are both 9 numbers. Where a set has nothing else beside boxes, they
+    are oriented boxes.
+    """
+    longer = frozenset[int]().union(*(file.counts for file in files)) - {5, 6}
+    if not longer:
+        return "boxes"
+    return "oriented boxes" if longer == {9} else "polygons"
 
 
 def parse(data: bytes, where: str, keypoint_numbers: int, classes: int | None, faults: Faults) -> LabelFile:
@@ -64,6 +79,7 @@ def parse(data: bytes, where: str, keypoint_numbers: int, classes: int | None, f
         has_bom=data.startswith(b"\xef\xbb\xbf"),
         has_confidence=not keypoint_numbers and 6 in counts,
         mixes_polygons=not keypoint_numbers and min(counts, default=0) < 7 <= max(counts, default=0),
+        counts=frozenset(counts),
     )
 
 

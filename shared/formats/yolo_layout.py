@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from shared.errors import BadArchive
 from shared.formats.faults import some
+from shared.formats.places import role
 from shared.formats.samples import is_image
-from shared.formats.yolo_yaml import Description, role
+from shared.formats.yolo_yaml import Description
 
 EXPECTED = """Expected, also inside other folders, is for example:
   data.yaml
@@ -22,12 +23,13 @@ or train/images, train/labels and so on."""
 @dataclass(frozen=True, slots=True)
 class Arrangement:
     """`splits` gives each image's split by its member name, in the archive's order; `top` is the folder around
-    everything, as a prefix of member names; `layout` is as in Contents."""
+    everything, as a prefix of member names; `layout` is as in Contents; `outside` are images that do not lie in it."""
 
     layout: str
     top: str
     splits: dict[str, str]
     warnings: tuple[str, ...]
+    outside: tuple[str, ...]
 
 
 def label_path(image: str) -> str:
@@ -68,12 +70,13 @@ def find(members: Sequence[str], description: Description, described_in: str) ->
     layout = _choose(images, declared)
     splits = {name: split for name in images if (split := _split(layout, name)) is not None}
     warnings = list(_disagreements(splits, layout, declared, description))
-    if outside := [name for name in images if name not in splits]:
+    outside = [name for name in images if name not in splits]
+    if outside:
         warnings.append(f"{len(outside)} images lie outside {layout} and are left out: {some(outside)}.")
     if "train" not in {role(split) for split in splits.values()}:
         warnings.append("No folder is called train, so nothing is expanded unless the job names another split.")
     top = _top(members, layout)
-    return Arrangement(layout.removeprefix(top), top, splits, tuple(warnings))
+    return Arrangement(layout.removeprefix(top), top, splits, tuple(warnings), tuple(outside))
 
 
 def _layout(image: str) -> str | None:

@@ -1,6 +1,5 @@
 """data.yaml: what an upload says about itself, and what a result says."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,25 +7,16 @@ from typing import Any
 import yaml
 
 from shared.formats.faults import Faults, shown
+from shared.formats.places import ROLES, role
 from shared.formats.yolo_labels import MAX_CLASSES
 
 YAML_BYTES = 256 * 2**10
 """Largest data.yaml that is read; 10,000 class names fit."""
 
-ROLES = ("train", "val", "test")
-# train, train2017, training; val, valid, validation_1; test, testing: whole words, since "valve" is no validation set.
-ROLE_NAME = re.compile(r"(train|val|test)(ing|id|idation)?[-_ ]?\d*", re.ASCII | re.IGNORECASE)
-
 # What a trainer must know and the folders do not say. An allow-list: `download`, for one, is a script that is run.
 CARRIED = ("kpt_shape", "flip_idx", "kpt_names", "channels")
 
 ORIGINALS_LIST = "train.originals.txt"
-
-
-def role(split: str) -> str | None:
-    """What a split is for, by its name: one of ROLES, or None."""
-    match = ROLE_NAME.fullmatch(split)
-    return match[1].lower() if match else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import pytest
 from service import HEIGHT, MAX_UPLOAD, MISSING, WIDTH, Service, on_both_databases, png
 from sqlalchemy import text
 
+from shared.models import Dataset
 from shared.queue import Task
 from shared.storage import sha256, upload_key
 
@@ -41,6 +42,44 @@ def test_an_upload_without_a_name_gets_that_of_its_file(service: Service) -> Non
 def test_a_name_is_kept_without_what_cannot_be_shown(service: Service) -> None:
     answer = service.client.post("/v1/datasets", files={"file": ("a.zip", ZIP)}, data={"name": " H\0än\nde "})
     assert answer.json()["name"] == "Hände"
+
+
+def test_how_it_is_to_be_read_goes_with_an_upload(service: Service) -> None:
+    told = {"format": "coco", "labels": "none", "on_bad_image": "skip", "group_pattern": "/(p[0-9]+)_"}
+    for fields, reading in (
+        (told, told),
+        ({}, {"format": None, "labels": "required", "on_bad_image": "reject", "group_pattern": None}),
+        ({"format": "", "group_pattern": ""}, {"format": None, "group_pattern": None}),
+    ):
+        made = service.client.post("/v1/datasets", files={"file": ("a.zip", ZIP)}, data=fields).json()
+        assert made["reading"] == made["reading"] | reading
+        assert made["report"] is None
+        with service.sessions.read() as session:
+            assert session.get_one(Dataset, made["id"]).options == {k: v for k, v in fields.items() if v}
+
+
+@pytest.mark.parametrize(
+    ("fields", "where", "told"),
+    [
+        ({"format": "tiff"}, "body.format", ""),
+        ({"labels": "some"}, "body.labels", ""),
+        ({"on_bad_image": "ignore"}, "body.on_bad_image", ""),
+        ({"group_pattern": "(a"}, "body.group_pattern", "is no regular expression"),
+        ({"group_pattern": "abc"}, "body.group_pattern", "has 0 groups in parentheses and needs one"),
+        ({"group_pattern": "(a)(b)"}, "body.group_pattern", "has 2 groups"),
+        ({"group_pattern": "(a{99999999999})"}, "body.group_pattern", "is no regular expression"),
+        ({"group_pattern": f"({'a' * 200})"}, "body.group_pattern", "200"),
+    ],
+)
+def test_what_cannot_be_done_with_an_upload_is_refused(
+    service: Service, fields: dict[str, str], where: str, told: str
+) -> None:
+    answer = service.client.post("/v1/datasets", files={"file": ("a.zip", ZIP)}, data=fields)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["where"] == where
+    assert told in error["what"]
+    assert service.get("/v1/datasets")["items"] == []
 
 
 @pytest.mark.parametrize(
@@ -114,6 +153,7 @@ def test_images_are_listed_with_their_boxes(service: Service) -> None:
     assert images[0]["boxes"] == [
         {"class_index": 0, "class_name": "fracture", "x0": 0.25, "y0": 0.25, "x1": 0.5, "y1": 0.5, "outline": None}
     ]
+    assert (images[0]["group"], images[0]["upright"]) == (None, True)
     assert (images[0]["width"], images[0]["height"], images[0]["bytes"]) == (WIDTH, HEIGHT, len(png(0)))
     only = service.get(f"/v1/datasets/{dataset_id}/images?split=valid")["items"]
     assert [image["split"] for image in only] == ["valid"]

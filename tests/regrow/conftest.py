@@ -10,16 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvicorn
+from click.testing import Result as CliResult
 from PIL import Image
 from sqlalchemy import select, update
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typer.testing import CliRunner
 
 import worker
 from api.main import create_app
 from migrations import upgrade
-from regrow import Client
+from regrow import Client, cli
 from regrow.answers import Job
 from samples.phantoms import write_dataset
 from shared import items, jobs, priors
@@ -145,6 +147,16 @@ def service(_service: Service) -> Iterator[Service]:
     with _service.sessions.write() as session:
         # What this one made is not taken over by the next, which may want to see it made.
         session.execute(update(Item).values(work_key="spent"))
+
+
+@pytest.fixture
+def run(service: Service) -> Callable[..., CliResult]:
+    """Runs a command against the service; a result with exit_code, stdout and stderr."""
+
+    def command(*arguments: object, server: str = service.url) -> CliResult:
+        return CliRunner().invoke(cli.app, [str(a) for a in arguments], env={"REGROW_SERVER": server, "COLUMNS": "200"})
+
+    return command
 
 
 @pytest.fixture

@@ -15,23 +15,14 @@ from typing import get_args
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from regrow import cli, pictures
+from shared.formats import FORMATS
 from shared.models import Job
+from shared.reading import Kind
 from shared.spec import ExpansionSpec
 
 ROOT = Path(cli.__file__).parents[1]
-
-
-@pytest.fixture
-def run(service):
-    """Runs a command against the service; a result with exit_code, stdout and stderr."""
-
-    def command(*arguments, server=service.url):
-        return CliRunner().invoke(cli.app, [str(a) for a in arguments], env={"REGROW_SERVER": server, "COLUMNS": "200"})
-
-    return command
 
 
 def process(*arguments, **environ):
@@ -56,7 +47,7 @@ def test_expand_does_it_all_in_one_command(run, zipped, tmp_path):
 def test_every_option_of_expand_reaches_the_job_and_what_is_left_out_is_the_servers(run, zipped, tmp_path):
     out = tmp_path / "out.zip"
     wishes = "--variants 3 --seed 5 --steps 7 --preset exact --split train --split valid --max-images 1 --blend none"
-    more = "--no-originals --image-format png --name all --priority 3 --no-reuse --long-side 144"
+    more = "--no-originals --image-format png --name all --priority 3 --no-reuse --long-side 144 --output-format coco"
     job = json.loads(run("expand", zipped, "-o", out, "--json", *wishes.split(), *more.split()).stdout)["job"]
     wanted = {
         "name": "all",
@@ -69,7 +60,7 @@ def test_every_option_of_expand_reaches_the_job_and_what_is_left_out_is_the_serv
         "max_images": 1,
         "blend": "none",
         "sampler": {"preset": "exact", "steps": 7},
-        "output": {"include_originals": False, "image_format": "png"},
+        "output": {"include_originals": False, "image_format": "png", "format": "coco"},
     }
     default = ExpansionSpec(dataset_id=job["dataset_id"])
     assert job["spec"] == ExpansionSpec(dataset_id=job["dataset_id"], **wanted).model_dump(mode="json")
@@ -84,6 +75,7 @@ def test_every_option_of_expand_reaches_the_job_and_what_is_left_out_is_the_serv
         ("blend", "blend"),
         ("unlabelled", "unlabelled"),
         ("image_format", "output.image_format"),
+        ("output_format", "output.format"),
     ],
 )
 def test_the_choices_offered_are_those_the_service_has(option, path):
@@ -101,6 +93,24 @@ def test_expand_in_json_is_json_and_nothing_else(run, zipped, tmp_path):
     assert answer["job"]["state"] == "succeeded"
     assert answer["archive"] == str(tmp_path / "o.zip")
     assert answer["sheet"] is None
+
+
+def test_the_formats_offered_for_an_upload_are_those_the_service_reads():
+    offered = get_args(get_args(get_args(cli.expand.__annotations__["format"])[0])[0])
+    assert set(offered) == set(FORMATS) == set(get_args(Kind))
+
+
+def test_how_a_dataset_is_to_be_read_is_sent_with_it(run, zipped):
+    told = ["--format", "yolo", "--group-pattern", "_(0+)", "--skip-bad-images", "--no-labels"]
+    answer = json.loads(run("upload", zipped, "--json", *told).stdout)
+    assert answer["reading"] == {
+        "format": "yolo", "labels": "none", "on_bad_image": "skip", "group_pattern": "_(0+)"
+    }  # fmt: skip
+    said = run("upload", zipped, *told).stdout
+    assert "groups: 2, in several splits: 1" in said
+    assert "YOLO, as was asked for." in said
+    refused = run("upload", zipped, "--group-pattern", "no group")
+    assert (refused.exit_code, "body.group_pattern" in refused.stderr) == (4, True)
 
 
 def test_upload_prints_the_id_and_what_was_found(run, zipped):

@@ -122,6 +122,14 @@ def test_an_uploaded_mask_counts_in_the_work_key_only_where_it_is_used() -> None
     assert key("m", "random") == key("n", "random")
 
 
+def test_an_image_that_is_not_turned_upright_is_other_work() -> None:
+    def key(**more: bool) -> str:
+        source = {"source_sha256": "s", "label_sha256": "l", "variant": 1, "seed": 1}
+        return work_key(asked({"kind": "random"})[1], **source, **more)
+
+    assert key() == key(upright=True) != key(upright=False)
+
+
 def test_images_much_larger_than_the_canvas_are_told_which_canvas_helps() -> None:
     small, large = image("a"), image("b")
     large.width, large.height = 373, 454

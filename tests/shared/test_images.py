@@ -16,6 +16,7 @@ from shared.images import (
     MAX_PIXELS,
     at_source_size,
     encode,
+    examine,
     from_canvas,
     mask_on_canvas,
     open_image,
@@ -318,6 +319,52 @@ def test_nothing_the_source_said_about_itself_is_written(image_format: str) -> N
     assert b"Jane Doe" not in data
     written = Image.open(BytesIO(data))
     assert not {"exif", "xmp", "icc_profile", "comment", "patient"} & set(written.info)
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_what_an_image_tells_beside_its_pixels_is_found(image_format: str) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "Jane Doe"
+    text = PngImagePlugin.PngInfo()
+    text.add_text("patient", "Jane Doe")
+    told: dict[str, tuple[dict[str, object], set[str]]] = {
+        "JPEG": ({"exif": exif, "comment": "Jane Doe", "xmp": b"<x/>"}, {"exif", "text", "xmp"}),
+        "PNG": ({"exif": exif, "pnginfo": text}, {"exif", "text"}),
+        "BMP": ({"dpi": (72, 72)}, set()),
+        "TIFF": ({"description": "Jane Doe"}, {"exif"}),
+        "WEBP": ({"xmp": b"<x/>"}, {"xmp"}),
+    }
+    extra, expected = told[image_format]
+    assert examine(saved(draw_image("RGB"), image_format, **extra), "a").metadata == expected
+    assert examine(saved(draw_image("RGB"), image_format), "a").metadata == set()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "declared", "upright"),
+    [
+        (1, (8, 16), True),
+        (6, (16, 8), True),
+        (6, (8, 16), False),
+        (6, None, True),
+        (3, (8, 16), True),
+        (6, (9, 16), None),
+        (1, (16, 8), None),
+    ],
+)
+def test_the_declared_size_decides_whether_exif_turns(
+    orientation: int, declared: tuple[int, int] | None, upright: bool | None
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(draw_image("RGB", 16, 8), "JPEG", exif=exif)
+    if upright is None:
+        with pytest.raises(BadImage, match=r"^a: has .* pixels, and in a\.xml it has"):
+            examine(data, "a", declared=declared, declared_in="a.xml")
+        return
+    examined = examine(data, "a", declared=declared)
+    assert (examined.upright, examined.image.format) == (upright, "JPEG")
+    assert equal(examined.image, open_image(data, "a", upright=upright))
+    assert declared in (None, examined.image.size)
 
 
 @pytest.mark.parametrize("image_format", FORMATS)

@@ -1,5 +1,6 @@
 """A worker's bench in a folder of its own: real database, real storage, the real built-in prior."""
 
+import uuid
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,10 @@ import torch
 
 from migrations import upgrade
 from samples.phantoms import write_dataset
-from shared import jobs, priors
+from shared import datasets, jobs, priors
 from shared.db import Sessions, make_sessions
 from shared.models import Dataset, Job
+from shared.reading import Reading
 from shared.settings import Settings
 from shared.spec import ENGINE_VERSION, ExpansionSpec
 from shared.storage import Folder, upload_key
@@ -65,14 +67,13 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ingest(settings: Settings, local: Sessions, storage: Folder) -> Callable[[Path], Dataset]:
-    """Uploads an archive, has it checked, and returns its row."""
+def ingest(settings: Settings, local: Sessions, storage: Folder) -> Callable[..., Dataset]:
+    """Uploads an archive, has it checked as `options` (a `Reading`) say, and returns its row."""
 
-    def run(archive: Path) -> Dataset:
+    def run(archive: Path, **options: object) -> Dataset:
         with local.write() as session:
-            dataset = Dataset(owner="local", name=archive.stem)
-            session.add(dataset)
-            session.flush()
+            reading = Reading.model_validate(options)
+            dataset = datasets.create(session, "local", uuid.uuid4().hex, archive.stem, 1, reading)
             storage.write(upload_key(dataset.id), archive.read_bytes())
         assert check_next(settings, local, storage)
         with local.read() as session:

@@ -149,7 +149,7 @@ def test_the_manifest_names_the_engine_that_made_each_image(studio: Studio, make
     assert expanding.expand_next(older) == 1
     expanding.run(studio)
     with studio.sessions.read() as session:
-        rows = [entry.manifest or {} for entry in collect(session, job.id).variants]
+        rows = collect(session, job.id).variants()
     assert [row["settings"]["engine"] for row in rows].count("of old") == 1
     assert {row["settings"]["prior_sha256"] for row in rows} == {job.resolved["prior_sha256"]}
 

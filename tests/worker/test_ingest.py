@@ -1,6 +1,7 @@
 """An upload is taken whole, or refused with every fault by name."""
 
 import io
+import json
 import re
 import zipfile
 from collections.abc import Callable
@@ -13,10 +14,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import undefer
 
 from shared.db import Sessions
+from shared.errors import Invalid
 from shared.models import Dataset, Image
 from shared.storage import Folder, sha256, source_key, upload_key
+from worker import groups
 
-Ingest = Callable[[Path], Dataset]
+Ingest = Callable[..., Dataset]
 Repack = Callable[[dict[str, bytes | None]], Path]
 
 
@@ -126,3 +129,131 @@ def test_a_damaged_mask_image_is_a_fault_of_its_own(ingest: Ingest, repack: Repa
     dataset = ingest(repack({"masks/train/phantom_0001.png": b"no picture"}))
     assert dataset.state == "rejected"
     assert problems(dataset).startswith("masks/train/phantom_0001.png: not a readable")
+
+
+def test_the_report_tells_why_and_what_was_seen(ingest: Ingest, repack: Repack, phantoms: Path) -> None:
+    with zipfile.ZipFile(phantoms) as archive:
+        first, second = (archive.read(f"images/train/phantom_000{k}.jpg") for k in (0, 1))
+    exif = Picture.Exif()
+    exif[0x010E] = "Jane Doe"
+    small = io.BytesIO()
+    Picture.new("L", (20, 10)).save(small, "JPEG", exif=exif, comment=b"Jane Doe")
+    again = io.BytesIO()
+    Picture.open(io.BytesIO(second)).save(again, "PNG")
+    dataset = ingest(
+        repack(
+            {
+                "images/train/first again.jpg": first,
+                "images/valid/second as png.png": again.getvalue(),
+                "images/train/small.jpg": small.getvalue(),
+                "labels/train/nothing.txt": b"",
+            }
+        )
+    )
+    report = dataset.report
+    assert report["why"].startswith("YOLO, because of labels/train/phantom_0000.txt")
+    assert report["labels"] == "boxes"
+    assert report["without_labels"] == {"train": 2, "valid": 1}
+    assert report["sizes"] == {"smallest": [20, 10], "median": [90, 110], "largest": [90, 110]}
+    assert report["metadata"] == {"exif": 1, "text": 1}
+    assert report["duplicates"] == {
+        "within": {"count": 1, "examples": [["images/train/phantom_0000.jpg", "images/train/first again.jpg"]]},
+        "across": {"count": 1, "examples": [["images/train/phantom_0001.jpg", "images/valid/second as png.png"]]},
+    }
+    assert report["unpaired"] == {"count": 1, "examples": ["labels/train/nothing.txt"]}
+    assert (report["groups"], report["skipped"]["count"]) == (None, 0)
+    assert any("1 images are in several splits, pixel by pixel" in warning for warning in dataset.warnings)
+
+
+def test_groups_are_found_in_paths_and_those_in_several_splits_are_said(
+    ingest: Ingest, repack: Repack, phantoms: Path, local: Sessions
+) -> None:
+    with zipfile.ZipFile(phantoms) as archive:
+        picture = archive.read("images/train/phantom_0000.jpg")
+    names = ["train/p07_a", "train/p07_b", "train/p8_a", "valid/p07_c", "valid/other"]
+    added = {f"images/{name}.jpg": picture for name in names}
+    dataset = ingest(repack(added), group_pattern=r"/p(\d+)_")
+    assert dataset.report["groups"] == {"count": 2, "without": 5, "across": {"count": 1, "examples": ["07"]}}
+    assert "Groups in several splits: 1 (07)." in dataset.warnings
+    with local.read() as session:
+        groups = {image.path: image.group for image in session.scalars(select(Image))}
+    assert [groups[f"images/{name}.jpg"] for name in names] == ["07", "07", "8", "07", None]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "seconds", "said"),
+    [(r"((?:a+)+)$", 1.0, "takes more than 1 s for 1 paths"), ("(.*)", 20.0, "finds 250 characters")],
+)
+def test_a_pattern_that_takes_too_long_or_finds_too_much_is_refused(pattern: str, seconds: float, said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        groups.find(pattern, ["a" * 249 + "!"], seconds)
+
+
+def test_damaged_images_are_left_out_on_request_and_reported(ingest: Ingest, repack: Repack, local: Sessions) -> None:
+    broken = {"images/train/phantom_0001.jpg": b"\xff\xd8\xff\xe0", "images/valid/phantom_0003.jpg": b""}
+    assert ingest(repack(broken)).state == "rejected"
+    dataset = ingest(repack(broken), on_bad_image="skip")
+    assert (dataset.state, dataset.counts["images"], dataset.splits) == ("ready", {"train": 2}, ["train"])
+    assert [each["where"] for each in dataset.report["skipped"]["examples"]] == list(broken)
+    assert any(warning.startswith("2 images cannot be used and are left out") for warning in dataset.warnings)
+    everything = {f"images/train/phantom_000{k}.jpg": b"" for k in range(3)} | broken
+    assert ingest(repack(everything), on_bad_image="skip").state == "rejected"
+
+
+def test_a_set_without_labels_must_be_meant(ingest: Ingest, repack: Repack) -> None:
+    none = {f"labels/{split}.txt": None for split in [f"train/phantom_000{k}" for k in range(3)]}
+    none["labels/valid/phantom_0003.txt"] = b""
+    dataset = ingest(repack(none))
+    assert dataset.state == "rejected"
+    assert problems(dataset) == "labels: there are none"
+    assert ingest(repack(none), labels="none").state == "ready"
+
+
+def test_a_format_that_was_asked_for_is_read(ingest: Ingest, repack: Repack) -> None:
+    dataset = ingest(repack({}), format="voc", labels="none")
+    assert (dataset.format, dataset.report["why"]) == ("voc", "Pascal VOC, as was asked for.")
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "upright", "size"), [(40, 20, False, (40, 20)), (20, 40, True, (20, 40)), (30, 40, None, None)]
+)
+def test_exif_turns_an_image_if_its_labels_were_made_that_way(
+    ingest: Ingest, tmp_path: Path, local: Sessions, width: int, height: int, upright: bool | None,
+    size: tuple[int, int] | None,
+) -> None:  # fmt: skip
+    """Stored 40 x 20, and by EXIF to be held 20 x 40."""
+    exif, out = Picture.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Picture.new("L", (40, 20)).save(out, "JPEG", exif=exif)
+    label = (
+        f"<annotation><size><width>{width}</width><height>{height}</height></size><object><name>a</name><bndbox>"
+        "<xmin>1</xmin><ymin>1</ymin><xmax>10</xmax><ymax>10</ymax></bndbox></object></annotation>"
+    )
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train/a.jpg", out.getvalue())
+        archive.writestr("train/a.xml", label)
+    dataset = ingest(path)
+    if size is None:
+        assert problems(dataset) == "train/a.jpg: has 20 x 40 pixels, and in train/a.xml: size it has 30 x 40"
+        return
+    with local.read() as session:
+        image = session.scalars(select(Image)).one()
+    assert (image.upright, (image.width, image.height)) == (upright, size)
+    assert image.boxes == [[0, 0, 0, 10 / size[0], 10 / size[1]]]
+    assert any("taken that way" in warning for warning in dataset.warnings) is not upright
+
+
+def test_a_listed_name_that_cannot_be_shown_is_escaped_in_the_report(ingest: Ingest, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Picture.new("L", (20, 20)).save(out, "PNG")
+    images = [
+        {"id": k, "file_name": name, "width": 20, "height": 20} for k, name in enumerate(("a.png", "\ud800\0.png"))
+    ]
+    annotations = [{"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 1, 5, 5]}]
+    whole = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}]}
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train/a.png", out.getvalue())
+        archive.writestr("train/_annotations.coco.json", json.dumps(whole))
+    assert ingest(path).report["unpaired"] == {"count": 1, "examples": ["\\ud800\\x00.png"]}

@@ -1,0 +1,55 @@
+"""What was seen in a dataset beside its counts, as it crosses the wire; `worker.survey` makes it."""
+
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, Field
+
+from api.problems import Place
+
+T = TypeVar("T")
+
+
+class Some(BaseModel, Generic[T]):
+    """How many there are, and the first of them."""
+
+    count: int
+    examples: list[T]
+
+
+class Sizes(BaseModel):
+    """Width and height in pixels, of three images in the order of their areas."""
+
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+
+
+class Duplicates(BaseModel):
+    """Images whose pixels are the same, whatever their bytes, as lists of their paths."""
+
+    within: Some[list[str]] = Field(description="Those that are all in one split.")
+    across: Some[list[str]] = Field(description="Those that are in several splits.")
+
+
+class Groups(BaseModel):
+    """Patients or scenes, found by `group_pattern`."""
+
+    count: int
+    without: int = Field(description="Images in whose paths the pattern finds nothing.")
+    across: Some[str] = Field(description="Groups with images in several splits.")
+
+
+class Report(BaseModel):
+    """What was seen in a dataset beside its counts."""
+
+    why: str = Field(description="Why it was taken for a dataset of this format.")
+    labels: str = Field(description="`boxes`, `polygons`, `oriented boxes` or `key points`.")
+    without_labels: dict[str, int] = Field(description="Images without a label in each split that has any.")
+    sizes: Sizes
+    metadata: dict[str, int] = Field(
+        description="Images that tell something beside their pixels: `exif`, `xmp`, `text`. No variant has any of it."
+    )
+    duplicates: Duplicates
+    groups: Groups | None = Field(description="Null without `group_pattern`.")
+    unpaired: Some[str] = Field(description="Labels without an image, and images that are no part of the set.")
+    skipped: Some[Place] = Field(description="Images that could not be used, where `on_bad_image` is `skip`.")

@@ -1,0 +1,63 @@
+"""Images are found by what is written of them, however many there are."""
+
+import pytest
+
+from shared.formats import places
+from shared.formats.places import Finder
+
+
+@pytest.mark.parametrize(
+    ("written", "beside", "split", "expected"),
+    [
+        ("a.jpg", "", "train", (["a.jpg"], True)),
+        ("a.jpg", "train", "train", (["train/a.jpg"], True)),
+        ("a.jpg", "annotations", "train", (["train/a.jpg"], True)),
+        ("a.jpg", "annotations", "val2017", (["val/a.jpg"], True)),
+        ("a.jpg", "annotations", "other", (["a.jpg", "train/a.jpg", "val/a.jpg"], True)),
+        ("./train/a.jpg", "annotations", "val", (["train/a.jpg"], True)),
+        ("C:\\x\\val\\a.jpg", "", "train", (["val/a.jpg"], False)),
+        ("../../val/a.jpg", "", "train", (["val/a.jpg"], True)),
+        ("u\u0308.jpg", "", "train", (["ü.jpg"], True)),
+        ("b.jpg", "", "train", ([], False)),
+        ("..", "", "train", ([], False)),
+    ],
+)
+def test_what_is_written_leads_to_an_image(
+    written: str, beside: str, split: str, expected: tuple[list[str], bool]
+) -> None:
+    assert Finder(["a.jpg", "train/a.jpg", "val/a.jpg", "ü.jpg"]).find(written, beside, split) == expected
+
+
+def test_a_path_of_any_depth_is_looked_at_a_bounded_number_of_times() -> None:
+    images = [f"p{number}/" + "deep/" * 40 + "image.jpg" for number in range(3000)]
+    finder = Finder(images)
+    assert finder.find("x/" * 400 + "image.jpg", "", "train")[0] == images[: places.MANY]
+    assert len(finder._by_end) <= places.DEEPEST
+    assert [finder.find(image, "", "train") for image in images[:5]] == [([image], True) for image in images[:5]]
+
+
+@pytest.mark.parametrize(
+    ("members", "top"),
+    [
+        (["a/b/train/x.jpg", "a/b/train/x.xml"], "a/b/"),
+        (["train/x.jpg"], ""),
+        (["a/annotations/x.json", "a/annotations/y.jpg"], "a/"),
+        (["a/x.jpg", "b/x.jpg"], ""),
+        (["a/JPEGImages/x.jpg", "a/Annotations/x.xml"], "a/"),
+    ],
+)
+def test_folders_around_a_set_end_where_it_begins(members: list[str], top: str) -> None:
+    assert places.top(members) == top
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("JPEGImages/a.jpg", "masks/a.png"),
+        ("images/train/a.tif", "masks/train/a.png"),
+        ("train/a.jpg", "masks/train/a.png"),
+        ("images", "masks/.png"),
+    ],
+)
+def test_a_mask_lies_where_its_image_would(image: str, mask: str) -> None:
+    assert places.mask_path(image) == mask
