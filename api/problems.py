@@ -11,14 +11,16 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from shared.errors import Conflict, Fault, Invalid, NotFound, RegrowError, TooLarge
+from shared.errors import ChecksumMismatch, Conflict, Fault, Gone, Invalid, Locked, NotFound, RegrowError, TooLarge
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 SCHEMA = "#/components/schemas/Problem"
 TYPES = "https://regrow.dev/problems/"
-_OURS: dict[int, type[RegrowError]] = {kind.status: kind for kind in (NotFound, Conflict, TooLarge, Invalid)}
+_OURS: dict[int, type[RegrowError]] = {
+    kind.status: kind for kind in (NotFound, Conflict, Gone, TooLarge, Invalid, Locked, ChecksumMismatch)
+}
 
 
 class Place(BaseModel):
