@@ -6,7 +6,7 @@ SEED ?= 1
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo test chaos check format clean
+.PHONY: help install serve demo test chaos fuzz check format clean
 
 help:  ## Print this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ test: install  ## Run all tests, those against a real Redis and a real PostgreSQ
 
 chaos: install  ## Kill whatever runs a job, at random, 200 times (KILLS=1000 for more), and see that nothing is lost
 	OMP_NUM_THREADS=1 .venv/bin/python tests/faults/chaos.py --kills $(KILLS) --seed $(SEED)
+
+fuzz: install  ## Feed the readers of labels with rubbish for an hour or so; what it finds is tried first the next time
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 tests/fuzz --hypothesis-profile long
 
 check: install  ## Formatting, lint, types, import contracts
 	.venv/bin/ruff format --check

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.feeds import Feeds
+from api.reception import RightOfWay
 from api.watch import Watch
 from shared.db import Sessions
 from shared.queue import Enqueue
@@ -26,6 +27,8 @@ class Parts:
     """Asks the broker for a sign of life; raises `shared.queue.BrokerAway`."""
     watch: Watch
     feeds: Feeds
+    right_of_way: RightOfWay
+    """Who adds to which upload."""
 
 
 # `async`, because FastAPI sends each plain function to a thread of its own.

@@ -47,6 +47,8 @@ class LocalOnly:
 class BodyLimit:
     """Reads at most `others[path]` bytes of a body, or `most` where the path is not named; more is 413.
 
+    A path that ends in a slash names all that lie directly in it.
+
     Starlette writes an upload to a temporary file before a route sees it: without this it could fill the disk.
     """
 
@@ -59,7 +61,8 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        limit = self.others.get(scope["path"], self.most)
+        folder = scope["path"].rpartition("/")[0] + "/"
+        limit = self.others.get(scope["path"], self.others.get(folder, self.most))
         length = Headers(scope=scope).get("content-length", "")
         declared = int(length) if length.isdecimal() else 0
         received = 0

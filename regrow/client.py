@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
-from regrow import DEFAULT_URL
+from regrow import DEFAULT_URL, pieces
 from regrow.answers import Dataset, Image, Item, ItemState, Job, Readiness, Reading
 from regrow.download import download
 from regrow.events import Event, listen
@@ -63,13 +63,24 @@ class Client:
         """Send a zip, or a folder, which is zipped first. The dataset is `checking` then; `wait_dataset` waits until it
         was checked.
 
+        A large one is sent in pieces: an interrupted upload goes on where it stopped, also in a later call.
         `on_progress` is called with the bytes sent and the bytes there are. `reading` says what is not to be found out
         from the files. Raises FolderError if a folder holds no image.
         """
         path = Path(path)
-        fields = {**({"name": name} if name is not None else {}), **(reading or {})}
-        with zipped(path) as archive, _Sent(archive, on_progress) as file:
-            sent_as = f"{path.resolve().name}.zip" if path.is_dir() else path.name
+        wishes = {"name": name, **(reading or {})}
+        fields = {key: str(wish) for key, wish in wishes.items() if wish is not None}
+        sent_as = f"{path.resolve().name}.zip" if path.is_dir() else path.name
+        with zipped(path) as archive:
+            if archive.stat().st_size >= pieces.LARGE:
+                made = pieces.send(self._wire, archive, {"filename": sent_as, **fields}, on_progress)
+                return cast(Dataset, parsed(self._wire.get(made)))
+            return self._send_whole(archive, sent_as, fields, on_progress)
+
+    def _send_whole(
+        self, path: Path, sent_as: str, fields: dict[str, str], on_progress: Callable[[int, int], None] | None
+    ) -> Dataset:
+        with _Sent(path, on_progress) as file:
             files = {"file": (sent_as, file, "application/zip")}
             response = self._wire.post("/v1/datasets", data=fields, files=files, read_timeout=_STORING_SECONDS)
         return cast(Dataset, parsed(response))

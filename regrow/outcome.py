@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -68,6 +69,19 @@ def going_on(job: "Job", server: str) -> Iterator[None]:
             f"To end it: regrow cancel {job['id']}{at}\n"
             f"To fetch what it made: regrow download {job['id']} -o OUT.zip{at}",
         )
+
+
+@contextmanager
+def sending(path: Path) -> Iterator[None]:
+    """Tells who interrupts a large upload that it can be gone on with."""
+    from regrow import pieces
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if path.is_file() and path.stat().st_size < pieces.LARGE:
+            raise
+        fail(Exit.INTERRUPTED, "\nThe same command goes on where this one stopped.")
 
 
 def fail(code: Exit, message: str) -> NoReturn:

@@ -56,6 +56,18 @@ class Wire:
         with self.speaking():
             return checked(self._http.post(path, **body))
 
+    def tus(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        content: Iterator[bytes] | None = None,
+    ) -> httpx.Response:
+        """A request of a resumable upload, once: after a failure one asks how much has come."""
+        with self.speaking():
+            sent = {"Tus-Resumable": "1.0.0", **(headers or {})}
+            return checked(self._http.request(method, path, headers=sent, content=content))
+
     @contextmanager
     def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
         """GET whose body is read by the caller, piece by piece. An error answer raises, a broken connection too."""

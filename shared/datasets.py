@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from shared import leases, trash
 from shared.errors import Conflict, Fault, Invalid, NotFound
 from shared.leases import Claim
-from shared.models import Dataset, Image
+from shared.models import Dataset, Image, Upload
 from shared.reading import Reading
 from shared.states import DatasetState
 from shared.storage import SOURCES, upload_key
@@ -116,6 +116,7 @@ def delete(session: Session, dataset: Dataset) -> None:
         key = SOURCES + func.substr(sha256, 1, 2) + "/" + sha256
         trash.throw(session, select(key).where(Image.dataset_id == dataset.id, sha256.is_not(None)).distinct())
     trash.throw(session, select(literal(upload_key(dataset.id))))
+    session.execute(delete_rows(Upload).where(Upload.id == dataset.id))
     session.execute(delete_rows(Dataset).where(Dataset.id == dataset.id))
     session.expunge(dataset)
 

@@ -3,12 +3,15 @@
     RegrowError
     ├── NotFound          404  no such thing, or not yours
     ├── Conflict          409  not in this state
+    ├── Gone              410  it was there, and will not be again
     ├── TooLarge          413  over a configured limit
     ├── Invalid           422  the request says something that cannot be
     │   ├── KeyReused          an Idempotency-Key that belongs to another request
     │   ├── BadArchive         the zip as such
     │   ├── BadImage           one image
     │   └── BadLabels          one label file
+    ├── Locked            423  somebody else is at it
+    ├── ChecksumMismatch  460  what came is not what was sent
     └── NotConfigured     500  the operator's settings cannot work
 
 `slug` is the last part of the problem's stable `type`; `detail` is written for the person who reads it.
@@ -51,6 +54,10 @@ class Conflict(RegrowError):
     status, slug, title = 409, "conflict", "Not possible in this state"
 
 
+class Gone(RegrowError):
+    status, slug, title = 410, "gone", "No longer there"
+
+
 class TooLarge(RegrowError):
     status, slug, title = 413, "too-large", "Over a limit"
 
@@ -73,6 +80,16 @@ class BadImage(Invalid):
 
 class BadLabels(Invalid):
     slug, title = "bad-labels", "A label file cannot be used"
+
+
+class Locked(RegrowError):
+    status, slug, title = 423, "locked", "In use by another request"
+
+
+class ChecksumMismatch(RegrowError):
+    """The status is that of tus, which HTTP itself does not know."""
+
+    status, slug, title = 460, "checksum-mismatch", "The bytes are not those that were announced"
 
 
 class NotConfigured(RegrowError):

@@ -75,6 +75,25 @@ class Dataset(Leased, Base):
     images: Mapped[list["Image"]] = relationship(back_populates="dataset", passive_deletes=True)
 
 
+class Upload(Base):
+    """A file that comes in pieces, of which the first `received` bytes are stored. When all are, there is a dataset of
+    the same id."""
+
+    __tablename__ = "upload"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=_new_id)
+    owner: Mapped[str] = mapped_column(String(64), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    size: Mapped[int] = mapped_column(BigInteger)
+    received: Mapped[int] = mapped_column(BigInteger, default=0)
+    options: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    """How the dataset is to be read, as in `Dataset`."""
+    details: Mapped[str] = mapped_column(String(4096), default="")
+    """What its sender said of it, as the header Upload-Metadata had it."""
+    created_at: Mapped[float] = mapped_column(Double, default=now())
+    expires_at: Mapped[float] = mapped_column(Double, index=True)
+
+
 class Image(Base):
     """One image of a dataset, with its labels as they came."""
 

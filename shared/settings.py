@@ -58,6 +58,9 @@ class Settings(BaseSettings):
         1.0, description="With less free space than this for stored files, in GiB, work waits."
     )
     max_upload_bytes: Annotated[int, Field(gt=0)] = Field(8 * GiB, description="Largest archive taken, in bytes.")
+    upload_expires_hours: Annotated[float, Field(gt=0)] = Field(
+        24.0, description="An upload in pieces to which nothing was added for so many hours is thrown away."
+    )
     max_archive_bytes: Annotated[int, Field(gt=0)] = Field(
         64 * GiB, description="Largest sum of the unpacked sizes in an archive, in bytes."
     )
@@ -77,6 +80,10 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The database URL in force."""
         return self.database_url or f"sqlite:///{(self.data / 'regrow.db').resolve()}"
+
+    @property
+    def upload_expires_seconds(self) -> float:
+        return self.upload_expires_hours * 3600
 
     @property
     def min_free_bytes(self) -> int:

@@ -4,6 +4,7 @@ Keys are made of ids and hashes, never of a user's file names.
 """
 
 import errno
+import fcntl
 import hashlib
 import os
 import secrets
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from shared.errors import Locked
 from shared.states import Wait
 
 SOURCES = "sources/sha256/"
@@ -37,7 +39,8 @@ def archive_key(job_id: str, token: str) -> str:
 
 
 class Folder:
-    """Storage in a local folder (mode 0700). A key that exists is whole: writes go to a temporary file first.
+    """Storage in a local folder (mode 0700). A key that exists is whole: writes go to a temporary file first. Only what
+    is `growing` is not, and nobody looks at it before a row says that it is whole.
 
     The folder is made when it is first used, unless `may_make` forbids it, and not again: later its absence means that
     a share is away, and an empty folder in its place would look as if every file were lost.
@@ -69,6 +72,36 @@ class Folder:
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+    @contextmanager
+    def growing(self, key: str) -> Iterator[BinaryIO]:
+        """The file of `key` itself, to be added to by one process at a time; it is made where it is missing, and taken
+        away again if nothing was written to it. What was written counts once `os.fsync` was called.
+
+        Raises:
+            Locked: somebody else has it.
+        """
+        path = self.path(key)
+        self._make_root()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists()
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+            try:
+                # Of the file and not of a row: it ends with the process that has it.
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Locked("Another request is adding to it.") from None
+            if not os.fstat(file.fileno()).st_nlink:
+                raise Locked("Another request has just taken it away.")
+            if new:
+                _sync_folder(path.parent)
+            try:
+                yield file
+            finally:
+                file.flush()
+                state = os.fstat(file.fileno())
+                if state.st_nlink and not state.st_size:
+                    path.unlink()
 
     def read(self, key: str) -> bytes:
         return self.path(key).read_bytes()

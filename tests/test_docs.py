@@ -37,7 +37,8 @@ def test_every_make_target_the_pages_name_is_there() -> None:
 def test_the_catalogue_of_errors_is_whole() -> None:
     listed = set(re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE))
     kinds = (errors.NotFound, errors.Conflict, errors.TooLarge, errors.Invalid, errors.KeyReused)
-    assert {kind.slug for kind in kinds} <= listed
+    of_uploads = (errors.Gone, errors.Locked, errors.ChecksumMismatch)
+    assert {kind.slug for kind in (*kinds, *of_uploads)} <= listed
 
 
 def test_every_error_type_of_an_item_is_explained() -> None:

@@ -84,7 +84,8 @@ def create_dataset(
         shutil.copyfileobj(file.file, stored, _CHUNK)
     try:
         with parts.sessions.write() as session:
-            row = datasets.create(session, caller, dataset_id, _name(name, file.filename or ""), file.size, reading)
+            title = shown_name(name, file.filename or "")
+            row = datasets.create(session, caller, dataset_id, title, file.size, reading)
             made = schemas.Dataset.from_row(row)
     except BaseException:
         parts.storage.delete(upload_key(dataset_id))
@@ -161,7 +162,7 @@ def get_image_file(
     return download(request, storage.path(source_key(sha256)), sha256, kind=kind)
 
 
-def _name(given: str, file: str) -> str:
+def shown_name(given: str, file: str) -> str:
     """A name for people: the one given, or that of the file without its folders and ending."""
     ours = re.sub(r"\.zip$", "", re.split(r"[/\\]", file)[-1], flags=re.IGNORECASE)
     printable = "".join(filter(str.isprintable, given.strip() or ours))

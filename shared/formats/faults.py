@@ -1,17 +1,27 @@
 """Collects everything that is wrong, so that a user mends an upload once and not a fault at a time."""
 
+import unicodedata
+
 from shared.errors import Fault, Invalid
 
 LISTED = 100
 """How many faults an error lists; the others are counted."""
 
-SHOWN_CHARACTERS = 200
+SHOWN_CHARACTERS, SAID_CHARACTERS = 200, 500
+
+UNFIT = ("Cc", "Cs", "Zl", "Zp")
+"""Control characters, halves of letters, and the other characters that end a line."""
 
 
 def shown(name: str) -> str:
     """A name fit for a message: what cannot be printed is escaped, and a very long name is cut."""
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
+
+
+def fit(name: str) -> bool:
+    """Whether a name can be kept and shown: it has no control character, and no half of a letter (a lone surrogate)."""
+    return not any(unicodedata.category(c) in UNFIT for c in name)
 
 
 def some(names: list[str], at_most: int = 5) -> str:
@@ -30,7 +40,9 @@ class Faults:
     def add(self, where: str, what: str) -> None:
         self.count += 1
         if len(self._kept) < LISTED:
-            self._kept.append(Fault(shown(where), what))
+            self._kept.append(
+                Fault(shown(where), what if len(what) <= SAID_CHARACTERS else what[:SAID_CHARACTERS] + "...")
+            )
 
     def refuse(self, error: type[Invalid], sentence: str) -> None:
         """Raise `error` if there are faults: `sentence`, the first fault, and how many there are in all."""

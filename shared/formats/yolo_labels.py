@@ -14,8 +14,15 @@ TOLERANCE = 1e-3
 MAX_CLASSES = 10_000
 """How many classes there can be where no list of names says it."""
 
-# float() would also take "nan", "1_0" and digits of other scripts.
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+MAX_LINE = 1_000_000
+"""Characters of a line: an outline of fifty thousand points."""
+
+MAX_LABELS = 100_000
+"""Labels of one image."""
+
+# float() would also take "nan", "1_0" and digits of other scripts. Digits are never given back (++): a long word that
+# is nearly a number would take hours.
+NUMBER = re.compile(r"[+-]?(\d++\.?\d*+|\.\d++)([eE][+-]?\d++)?", re.ASCII)
 BOX_FIELDS = ("x centre", "y centre", "width", "height")
 
 
@@ -64,11 +71,18 @@ def parse(data: bytes, where: str, keypoint_numbers: int, classes: int | None, f
     except UnicodeDecodeError as e:
         faults.add(where, f"is not UTF-8 text (byte {e.start})")
         return LabelFile()
-    boxes, counts = [], set()
+    boxes: list[Box] = []
+    counts: set[int] = set()
     for number, line in enumerate(text.splitlines(), start=1):
+        if len(line) > MAX_LINE:
+            faults.add(f"{where}:{number}", f"has {len(line)} characters; at most {MAX_LINE} are read")
+            continue
         tokens = line.split()
         if not tokens:
             continue
+        if len(boxes) == MAX_LABELS:
+            faults.add(where, f"has more than {MAX_LABELS} labels")
+            break
         counts.add(len(tokens))
         try:
             boxes.append(_box(tokens, keypoint_numbers, classes))

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from shared.formats.faults import Faults, shown
+from shared.formats.faults import Faults, fit, shown
 from shared.formats.places import ROLES, role
 from shared.formats.yolo_labels import MAX_CLASSES
 
@@ -93,6 +93,9 @@ def _names(values: Mapping[str, Any], where: str, faults: Faults) -> tuple[str, 
         names = [by_index[str(index)] for index in range(len(names))]
     if not isinstance(names, list) or not all(isinstance(name, str | int | float) for name in names):
         faults.add(where, "names: is neither a list of names nor names by number")
+        return None
+    if unfit := next((name for name in map(str, names) if not fit(name)), None):
+        faults.add(where, f"names: {shown(unfit)} has a control character or half a letter in it")
         return None
     if count is not None and count != len(names):
         faults.add(where, f"nc is {shown(str(count))}, but there are {len(names)} names")

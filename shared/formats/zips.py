@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from shared.errors import BadArchive
-from shared.formats.faults import Faults, shown
+from shared.formats.faults import Faults, fit, shown
 
 DIRECTORY_ENTRY = b"PK\x01\x02"
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., length of the name, length of the extra field
@@ -33,8 +33,6 @@ RATIO_FROM = 2**20
 """Bytes below which the compression ratio is not judged: a few repeated label lines shrink as far as a bomb."""
 
 JUNK = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
-# Control characters and the other characters that end a line: such a name cannot stand in a list of paths.
-UNPRINTABLE = ("Cc", "Zl", "Zp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +179,8 @@ def _check(archive: zipfile.ZipFile, file: _File, limits: Limits) -> None:
 def _name_fault(name: str) -> str | None:
     parts = re.split(r"[\\/]", name.removesuffix("/"))
     faults = (
-        (any(unicodedata.category(c) in UNPRINTABLE for c in name), "has a control character in its name"),
+        # It could not stand in a list of paths.
+        (not fit(name), "has a control character in its name"),
         (".." in parts, "leads out of its folder (..)"),
         (name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name), "has an absolute path"),
         ("\\" in name, "has a backslash in its name; folders are separated by / in a zip"),
