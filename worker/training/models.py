@@ -1,0 +1,113 @@
+"""The models of a training: made anew, or those of an installed prior."""
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DModel
+from torch import Tensor, nn
+
+from worker.priors.diffusers import BadPrior, load
+from worker.training.errors import CannotTrain
+
+SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "prediction_type": "epsilon",
+}
+"""The noise of Stable Diffusion 1.x."""
+
+_VAE: dict[str, Any] = {
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "block_out_channels": (16, 32, 64),
+    "latent_channels": 4,
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "mid_block_add_attention": False,
+}
+_UNET: dict[str, Any] = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (64, 128, 192),
+    "layers_per_block": 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """An autoencoder and a denoiser with the moving averages of their weights, which are what is installed."""
+
+    vae: Any
+    vae_average: Any
+    unet: Any
+    unet_average: Any
+    schedule: dict[str, Any]
+
+    @property
+    def alpha_bar(self) -> Tensor:
+        """(T,) float32, falling."""
+        alpha_bar: Tensor = DDIMScheduler.from_config(self.schedule).alphas_cumprod  # type: ignore[no-untyped-call] # not annotated
+        return alpha_bar
+
+    @property
+    def factor(self) -> int:
+        """How many pixels a latent's cell is wide."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def configs(self) -> dict[str, Any]:
+        """What `restored` needs beside the weights."""
+        return {"vae": dict(self.vae.config), "unet": dict(self.unet.config), "schedule": self.schedule}
+
+
+def fresh(large_side: int, native_side: int, seed: int) -> Models:
+    """Models with random weights for squares of these sides."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vae = AutoencoderKL(**_VAE, sample_size=large_side)
+        unet = UNet2DModel(**_UNET, sample_size=native_side // 2 ** (len(_VAE["block_out_channels"]) - 1))
+    return _doubled(vae, unet, SCHEDULE)
+
+
+def continued(folder: Path, native_side: int) -> Models:
+    """The models of an installed prior, to be trained further. Raises CannotTrain if it is none, or conditional."""
+    try:
+        load(folder)
+    except BadPrior as error:
+        raise CannotTrain(f"The prior to begin with cannot be used: {error}") from error
+    config = json.loads((folder / "unet" / "config.json").read_text("utf-8"))
+    if config["_class_name"] != "UNet2DModel":
+        raise CannotTrain(f"{folder}: only an unconditional prior (UNet2DModel) can be trained further by this recipe.")
+    vae = AutoencoderKL.from_pretrained(str(folder / "vae"), local_files_only=True).float()
+    unet = UNet2DModel.from_pretrained(str(folder / "unet"), local_files_only=True).float()
+    unet.register_to_config(sample_size=native_side // 2 ** (len(vae.config.block_out_channels) - 1))
+    schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text("utf-8"))
+    return _doubled(vae, unet, schedule)
+
+
+def restored(configs: dict[str, Any]) -> Models:
+    """Models of these configurations, whose weights are yet to be loaded."""
+    vae, unet = AutoencoderKL.from_config(configs["vae"]), UNet2DModel.from_config(configs["unet"])
+    return _doubled(vae, unet, configs["schedule"])
+
+
+def _doubled(vae: Any, unet: Any, schedule: dict[str, Any]) -> Models:
+    vae, unet = (model.to(memory_format=torch.channels_last).train() for model in (vae, unet))
+    vae_average, unet_average = (copy.deepcopy(model).requires_grad_(False).eval() for model in (vae, unet))
+    return Models(vae, vae_average, unet, unet_average, schedule)
+
+
+@torch.no_grad()
+def follow(average: nn.Module, model: nn.Module, keep: float, step: int) -> None:
+    """Move an average towards a model after its `step`-th step (from 0); early steps, which are far off, keep less."""
+    keep = min(keep, (1 + step) / (10 + step))
+    for ours, theirs in zip(average.parameters(), model.parameters(), strict=True):
+        ours.lerp_(theirs, 1 - keep)
