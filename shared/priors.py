@@ -48,6 +48,8 @@ def describe(name: str, folder: Path) -> Prior:
 def installed(folder: str) -> dict[str, Path]:
     """The sub-folders of a folder of priors, by their names; none if `folder` is empty.
 
+    Hidden ones, whose names begin with a dot, are priors being written.
+
     Raises:
         NotConfigured: it is not there.
     """
@@ -55,7 +57,9 @@ def installed(folder: str) -> dict[str, Path]:
         return {}
     if not Path(folder).is_dir():
         raise NotConfigured(f"REGROW_PRIORS={folder} is not a folder.")
-    return {path.name: path for path in sorted(Path(folder).resolve().iterdir()) if path.is_dir()}
+    return {
+        path.name: path for path in sorted(Path(folder).resolve().iterdir()) if path.is_dir() and path.name[0] != "."
+    }
 
 
 def register(session: Session, name: str, folder: Path) -> Prior:

@@ -21,8 +21,8 @@ class TrainingSettings(Strict):
 
     recipe: Recipe = Field(
         "small",
-        description="`small`: an autoencoder and an unconditional U-Net; `ambient`: the same from pictures of which parts "
-        "are hidden (transparent, or hidden on purpose by `hidden`), with less copied from any one of them.",
+        description="`small`: an autoencoder and an unconditional U-Net; `ambient`: the same from pictures of which "
+        "parts are hidden (transparent, or hidden on purpose by `hidden`), which copies less of any one of them.",
     )
     image_side: int | None = Field(
         None,
@@ -37,7 +37,7 @@ class TrainingSettings(Strict):
         ge=16,
         le=512,
         multiple_of=MULTIPLE,
-        description="Side of the square for the denoiser: the prior's native size. Left out: `image_side`, at most 128.",
+        description="Side of the square for the denoiser: the prior's native size. Left out: `image_side` up to 128.",
     )
     crop: int = Field(
         96, ge=16, le=512, multiple_of=MULTIPLE, description="Side of the autoencoder's random crops, in pixels."
@@ -61,7 +61,9 @@ class TrainingSettings(Strict):
         0.999, ge=0, lt=1, description="What the moving average of the weights, which is installed, keeps at each step."
     )
     checkpoint_every: int = Field(100, ge=1, le=100_000, description="Steps between checkpoints.")
-    sample_every: int = Field(500, ge=1, le=1_000_000, description="Steps between looks at held-out pictures and samples.")
+    sample_every: int = Field(
+        500, ge=1, le=1_000_000, description="Steps between looks at held-out pictures and samples."
+    )
     samples: int = Field(32, ge=4, le=1024, description="Samples drawn for the model card.")
     bfloat16: bool = Field(False, description="Compute in bfloat16 where torch can; weights stay in float32.")
     hidden: float = Field(
@@ -71,7 +73,10 @@ class TrainingSettings(Strict):
         description="Recipe `ambient`: share of each picture that is hidden for good, on top of what is transparent.",
     )
     further: float = Field(
-        0.3, gt=0, le=0.9, description="Recipe `ambient`: share of the visible latents that a training step hides as well."
+        0.3,
+        gt=0,
+        le=0.9,
+        description="Recipe `ambient`: share of the visible latents that a training step hides as well.",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Fixes every draw.")
 

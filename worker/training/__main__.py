@@ -4,9 +4,11 @@ python -m worker.training hands/ --recipe small -o prior
 """
 
 import argparse
+import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,15 +17,19 @@ from PIL import Image
 from pydantic import ValidationError
 
 from shared import images
-from shared.errors import RegrowError
+from shared.errors import Conflict, RegrowError
 from shared.formats import read
+from shared.formats.samples import Sample
 from shared.formats.zips import Limits, SafeZip
 from shared.recipes import TrainingSettings
 from worker.priors.diffusers import BUILTIN
-from worker.training.trainer import TrainingProgress, train
+from worker.training import TrainingProgress, install, train
+from worker.training.pictures import Loader
+from worker.training.trainer import conclude
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 _SHOW_SECONDS = 10
+_LIMITS = Limits(members=100_000, bytes=2**36)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,52 +37,76 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     numbers = {name: getattr(args, name) for name in TrainingSettings.model_fields if getattr(args, name) is not None}
+    state = args.state or args.output.with_name(args.output.name + ".training")
     try:
+        if args.output.exists():
+            raise Conflict(f"{args.output} exists; a prior is not written over another")
         settings = TrainingSettings(**numbers)
-        loaders = [loader for path in args.pictures for loader in _loaders(path)]
-    except (OSError, RegrowError, ValidationError, ValueError) as error:
+        sources = [source for path in args.pictures for source in _sources(path)]
+    except (OSError, RegrowError, ValidationError) as error:
         parser.error(str(error))
     init = BUILTIN if args.init == "builtin" else args.init and Path(args.init)
+    run = conclude if args.finish else train
     try:
-        train(loaders, settings, args.output / "training", init=init, device=torch.device(args.device), on_step=_Show())
+        loaders = [source.load for source in sources]
+        run(loaders, settings, state, init=init, device=args.device, on_step=_Show())
+        about = {"licence": args.licence, "sources": sorted({source.sha256 for source in sources})}
+        install(state, args.output, name=args.output.name, about=about)
     except (OSError, RegrowError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return 1
+    sys.stderr.write(f"{args.output}: installed. {state} may be deleted, or trained further.\n")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m worker.training", description="Train a prior from pictures.")
     parser.add_argument(
-        "pictures", type=Path, nargs="+", metavar="DATASET.zip|FOLDER", help="a data set, of which train is used, or images"
+        "pictures",
+        type=Path,
+        nargs="+",
+        metavar="DATASET.zip|FOLDER",
+        help="a data set, of which train is used, or images",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="where the prior is to be")
+    parser.add_argument("--state", type=Path, metavar="FOLDER", help="of the training (default: OUT.training)")
+    parser.add_argument("--finish", action="store_true", help="train no further: install the last checkpoint")
+    parser.add_argument("--licence", default="", metavar="TEXT", help="of the pictures, for the prior's card")
     parser.add_argument("--init", metavar="FOLDER", help="a prior to begin with; `builtin` is the built-in one")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
+    parser.add_argument("--device", type=torch.device, default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
     for name, field in TrainingSettings.model_fields.items():
         said = f"{field.description} (default: {field.default})".replace("%", "%%")
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="X", help=said)
     return parser
 
 
-def _loaders(path: Path) -> Iterator[Callable[[], Image.Image]]:
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """An image file: the hash of its bytes, and how to decode it."""
+
+    sha256: str
+    load: Loader
+
+
+def _sources(path: Path) -> Iterator[_Source]:
     if path.is_dir():
         for file in sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES):
-            yield partial(_from_file, file)
+            yield _Source(hashlib.sha256(file.read_bytes()).hexdigest(), partial(_from_file, file))
         return
-    with SafeZip(path, Limits(members=100_000, bytes=2**36)) as archive:
+    with SafeZip(path, _LIMITS) as archive:
         for sample in read(archive).samples:
             if sample.split == "train":
-                yield partial(_from_zip, path, sample.member, sample.image)
+                data = archive.read(sample.member)
+                yield _Source(hashlib.sha256(data).hexdigest(), partial(_from_zip, path, sample))
 
 
 def _from_file(path: Path) -> Image.Image:
     return images.open_image(path.read_bytes(), str(path))
 
 
-def _from_zip(path: Path, member: str, name: str) -> Image.Image:
-    with SafeZip(path, Limits(members=100_000, bytes=2**36)) as archive:
-        return images.open_image(archive.read(member), name)
+def _from_zip(path: Path, sample: Sample) -> Image.Image:
+    with SafeZip(path, _LIMITS) as archive:
+        return images.open_image(archive.read(sample.member), sample.image)
 
 
 class _Show:

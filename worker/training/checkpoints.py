@@ -9,6 +9,10 @@ from typing import Any
 import torch
 
 CHECKPOINT = "checkpoint.pt"
+LATENTS = "latents.pt"
+FINISHED = "finished.pt"
+SAMPLES = "samples.png"
+"""The files of a training's folder; the last also of an installed prior."""
 
 
 def write(path: Path, data: bytes) -> None:
@@ -23,6 +27,12 @@ def write(path: Path, data: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed had begun to write."""
+    for partial in folder.glob(".*.part"):
+        partial.unlink()
 
 
 def save(path: Path, values: dict[str, Any]) -> None:

@@ -37,14 +37,18 @@ _UNET: dict[str, Any] = {
     "out_channels": 4,
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
     "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-    "block_out_channels": (64, 128, 192),
     "layers_per_block": 1,
 }
+_CHANNELS = ((64, (32, 64, 96)), (512, (64, 128, 192)))
+"""The denoiser's channels for sides up to so many pixels: a small picture needs, and bears, a small one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """An autoencoder and a denoiser with the moving averages of their weights, which are what is installed."""
+    """An autoencoder and a denoiser with the moving averages of their weights, which are what is installed.
+
+    Autoencoders have no shift. `schedule` is the configuration of the noise.
+    """
 
     vae: Any
     vae_average: Any
@@ -55,17 +59,24 @@ class Models:
     @property
     def alpha_bar(self) -> Tensor:
         """(T,) float32, falling."""
-        alpha_bar: Tensor = DDIMScheduler.from_config(self.schedule).alphas_cumprod  # type: ignore[no-untyped-call] # not annotated
+        alpha_bar: Tensor = DDIMScheduler.from_config(self.schedule).alphas_cumprod
         return alpha_bar
 
     @property
-    def factor(self) -> int:
-        """How many pixels a latent's cell is wide."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+    def scale(self) -> float:
+        """What makes the variance of latents one."""
+        return float(self.vae_average.config.scaling_factor)
+
+    def keep_scale(self, scale: float) -> None:
+        """Set `scale`."""
+        for vae in (self.vae, self.vae_average):
+            vae.register_to_config(scaling_factor=scale)
 
     def configs(self) -> dict[str, Any]:
-        """What `restored` needs beside the weights."""
-        return {"vae": dict(self.vae.config), "unet": dict(self.unet.config), "schedule": self.schedule}
+        """What `restored` needs beside the weights, as plain values."""
+        configs = {"vae": dict(self.vae.config), "unet": dict(self.unet.config), "schedule": self.schedule}
+        plain: dict[str, Any] = json.loads(json.dumps(configs))
+        return plain
 
 
 def fresh(large_side: int, native_side: int, seed: int) -> Models:
@@ -73,14 +84,16 @@ def fresh(large_side: int, native_side: int, seed: int) -> Models:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vae = AutoencoderKL(**_VAE, sample_size=large_side)
-        unet = UNet2DModel(**_UNET, sample_size=native_side // 2 ** (len(_VAE["block_out_channels"]) - 1))
+        channels = next(channels for side, channels in _CHANNELS if native_side <= side)
+        cells = native_side // 2 ** (len(_VAE["block_out_channels"]) - 1)
+        unet = UNet2DModel(**_UNET, block_out_channels=channels, sample_size=cells)
     return _doubled(vae, unet, SCHEDULE)
 
 
 def continued(folder: Path, native_side: int) -> Models:
     """The models of an installed prior, to be trained further. Raises CannotTrain if it is none, or conditional."""
     try:
-        load(folder)
+        prior = load(folder)
     except BadPrior as error:
         raise CannotTrain(f"The prior to begin with cannot be used: {error}") from error
     config = json.loads((folder / "unet" / "config.json").read_text("utf-8"))
@@ -89,6 +102,12 @@ def continued(folder: Path, native_side: int) -> Models:
     vae = AutoencoderKL.from_pretrained(str(folder / "vae"), local_files_only=True).float()
     unet = UNet2DModel.from_pretrained(str(folder / "unet"), local_files_only=True).float()
     unet.register_to_config(sample_size=native_side // 2 ** (len(vae.config.block_out_channels) - 1))
+    if vae.config.shift_factor:
+        raise CannotTrain(f"{folder}: a prior whose latents are shifted cannot be trained further.")
+    if native_side % prior.multiple:
+        raise CannotTrain(
+            f"The denoiser's side of {native_side} px is no multiple of the {prior.multiple} that {folder} needs."
+        )
     schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text("utf-8"))
     return _doubled(vae, unet, schedule)
 
