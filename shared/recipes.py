@@ -13,7 +13,7 @@ MIN_PICTURES = 20
 MULTIPLE = 16
 """Sides of the pictures of the recipes `small` and `ambient`, in pixels, are multiples of this."""
 
-Recipe = Literal["small", "ambient"]
+Recipe = Literal["small", "ambient", "lora"]
 
 
 class TrainingSettings(Strict):
@@ -22,7 +22,8 @@ class TrainingSettings(Strict):
     recipe: Recipe = Field(
         "small",
         description="`small`: an autoencoder and an unconditional U-Net; `ambient`: the same from pictures of which "
-        "parts are hidden (transparent, or hidden on purpose by `hidden`), which copies less of any one of them.",
+        "parts are hidden (transparent, or hidden on purpose by `hidden`), which copies less of any one of them; "
+        "`lora`: small adapters on the denoiser of a Stable Diffusion prior, which must be given to begin with.",
     )
     image_side: int | None = Field(
         None,
@@ -37,12 +38,15 @@ class TrainingSettings(Strict):
         ge=16,
         le=512,
         multiple_of=MULTIPLE,
-        description="Side of the square for the denoiser: the prior's native size. Left out: `image_side` up to 128.",
+        description="Side of the square for the denoiser: the prior's native size. Left out: `image_side`, up to 128 "
+        "or to the native size of the prior to begin with.",
     )
     crop: int = Field(
         96, ge=16, le=512, multiple_of=MULTIPLE, description="Side of the autoencoder's random crops, in pixels."
     )
-    autoencoder_steps: int = Field(4000, ge=0, le=1_000_000, description="Steps of the autoencoder.")
+    autoencoder_steps: int = Field(
+        4000, ge=0, le=1_000_000, description="Steps of the autoencoder; the recipe `lora` trains none."
+    )
     autoencoder_batch: int = Field(8, ge=1, le=256, description="Crops a step.")
     autoencoder_rate: float = Field(
         1e-3, gt=0, le=0.1, description="Highest learning rate; it rises for a twentieth of the steps, then falls to 0."
@@ -78,6 +82,7 @@ class TrainingSettings(Strict):
         le=0.9,
         description="Recipe `ambient`: share of the visible latents that a training step hides as well.",
     )
+    rank: int = Field(8, ge=1, le=256, description="Recipe `lora`: rank of the adapters.")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Fixes every draw.")
 
     @model_validator(mode="after")
@@ -87,3 +92,8 @@ class TrainingSettings(Strict):
         if self.hidden and self.recipe != "ambient":
             raise ValueError("only the recipe ambient hides parts of the pictures")
         return self
+
+    @property
+    def first_steps(self) -> int:
+        """Steps before those of the denoiser."""
+        return 0 if self.recipe == "lora" else self.autoencoder_steps

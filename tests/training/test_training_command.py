@@ -34,7 +34,7 @@ def test_a_folder_of_pictures_becomes_a_prior(
     assert len(card["about"]["sources"]) == 24
     load(out)
     said = capsys.readouterr().err
-    assert "step 2 of 4" in said
+    assert "step 4 of 4" in said
     assert "installed" in said
     with pytest.raises(SystemExit):
         main(command)

@@ -91,7 +91,7 @@ def load(folder: Path, device: torch.device | str = "cpu", *, alpha_bar: Tensor 
     vae = _model(AutoencoderKL, folder / "vae", "diffusion_pytorch_model.safetensors")
     unet = _model(UNETS[unet_class], folder / "unet", "diffusion_pytorch_model.safetensors")
     _check_fit(folder, vae, unet)
-    prompt = _empty_prompt(folder, unet).to(device) if unet_class == "UNet2DConditionModel" else None
+    prompt = empty_prompt(folder, unet).to(device) if unet_class == "UNet2DConditionModel" else None
     return DiffusersPrior(vae.to(device), unet.to(device), alpha_bar, prompt)
 
 
@@ -173,7 +173,7 @@ def _check_fit(folder: Path, vae: Any, unet: Any) -> None:
 
 
 @torch.no_grad()
-def _empty_prompt(folder: Path, unet: Any) -> Tensor:
+def empty_prompt(folder: Path, unet: Any) -> Tensor:
     """The last hidden state of the empty prompt, (1, tokens, width)."""
     text_encoder = _model(CLIPTextModel, folder / "text_encoder", "model.safetensors")
     for name in ("vocab.json", "merges.txt"):

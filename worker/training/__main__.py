@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise Conflict(f"{args.output} exists; a prior is not written over another")
         settings = TrainingSettings(**numbers)
         sources = [source for path in args.pictures for source in _sources(path)]
-    except (OSError, RegrowError, ValidationError) as error:
+    except ValidationError as error:
+        parser.error("; ".join(f"{'.'.join(map(str, each['loc']))} {each['msg']}".strip() for each in error.errors()))
+    except (OSError, RegrowError) as error:
         parser.error(str(error))
     init = BUILTIN if args.init == "builtin" else args.init and Path(args.init)
     run = conclude if args.finish else train
@@ -119,7 +121,8 @@ class _Show:
     def __call__(self, progress: TrainingProgress) -> None:
         self._losses.append(progress.loss)
         now = time.monotonic()
-        if now - self._shown < _SHOW_SECONDS and progress.held_out is None:
+        last = progress.checkpointed and progress.step == progress.steps
+        if now - self._shown < _SHOW_SECONDS and progress.held_out is None and not last:
             return
         loss = sum(self._losses) / len(self._losses)
         held_out = "" if progress.held_out is None else f", held out {progress.held_out:.4f}"

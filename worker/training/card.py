@@ -1,6 +1,7 @@
 """The last stage: what is to be installed, and what was measured of it."""
 
-import copy
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,17 @@ import torch
 from torch import Tensor
 
 from worker.training import autoencoder, checkpoints, denoiser, memory
+from worker.training.adapters import bare, merged
 from worker.training.run import Run
 
 DRAW_STEPS = 50
+PROMPT_PARTS = ("text_encoder", "tokenizer")
+"""What a conditional prior needs beside its models; a training copies them from the prior that it began with."""
+
 _AT_ONCE = 8
 
 
-def finish(run: Run) -> None:
+def finish(run: Run, init: Path | None) -> None:
     """Measure the averaged weights, in float16 as they are installed, and write both to the training's folder."""
     done = checkpoints.load(run.folder / checkpoints.FINISHED)
     if done is not None and (done["fingerprint"], done["step"]) == (run.fingerprint, run.step):
@@ -29,7 +34,7 @@ def finish(run: Run) -> None:
     run.tell_stage("card")
     card: dict[str, Any] = {
         "settings": run.settings.model_dump(mode="json"),
-        "steps": {"autoencoder": run.settings.autoencoder_steps, "denoiser": run.step},
+        "steps": {"autoencoder": run.settings.first_steps, "denoiser": run.step},
         "sides": {"autoencoder": pictures.large.shape[-1], "denoiser": pictures.native.shape[-1]},
         "init": run.init,
         "data": {
@@ -47,14 +52,17 @@ def finish(run: Run) -> None:
         "memorisation": memory.check(samples, pictures.native[~held_out], pictures.native[held_out]),
         "history": run.history,
     }
+    if run.models.configs()["conditional"] and init is not None:
+        for part in PROMPT_PARTS:
+            shutil.copytree(init / part, run.folder / part, dirs_exist_ok=True)
     checkpoints.save(
         run.folder / checkpoints.FINISHED,
         {
             "fingerprint": run.fingerprint,
             "step": run.step,
             "configs": run.models.configs(),
-            "vae": vae.state_dict(),
-            "unet": unet.state_dict(),
+            "vae": vae.half().state_dict(),
+            "unet": bare(unet).half().state_dict(),
             "samples": torch.from_numpy(np.asarray(denoiser.grid(samples)).copy()),
             "card": card,
         },
@@ -72,4 +80,4 @@ def _samples(run: Run, vae: Any, unet: Any) -> Any:
 
 
 def _rounded(model: Any) -> Any:
-    return copy.deepcopy(model).half().float().requires_grad_(False).eval()
+    return merged(model).half().float().requires_grad_(False).eval()

@@ -14,6 +14,7 @@ from PIL import Image
 from shared.errors import Conflict
 from worker.priors.diffusers import CARD, load
 from worker.training import checkpoints, models
+from worker.training.card import PROMPT_PARTS
 from worker.training.errors import CannotTrain
 
 _CARD = """# {name}
@@ -54,7 +55,7 @@ def install(folder: Path, target: Path, *, name: str, about: dict[str, Any]) -> 
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        _write(partial, finished, name, about)
+        _write(partial, finished, folder, name, about)
         load(partial)  # what cannot be loaded is not installed
         for path in [*partial.rglob("*"), partial]:
             _sync(path)
@@ -65,13 +66,15 @@ def install(folder: Path, target: Path, *, name: str, about: dict[str, Any]) -> 
     _sync(target.parent)
 
 
-def _write(partial: Path, finished: dict[str, Any], name: str, about: dict[str, Any]) -> None:
-    made = models.restored(finished["configs"])
-    for model, part in ((made.vae, "vae"), (made.unet, "unet")):
+def _write(partial: Path, finished: dict[str, Any], folder: Path, name: str, about: dict[str, Any]) -> None:
+    for model, part in zip(models.empty(finished["configs"]), ("vae", "unet"), strict=True):
         model.load_state_dict(finished[part])
         model.half().save_pretrained(partial / part)
+    if finished["configs"]["conditional"]:
+        for part in PROMPT_PARTS:
+            shutil.copytree(folder / part, partial / part)
     (partial / "scheduler").mkdir()
-    schedule = {"_class_name": "DDIMScheduler"} | made.schedule
+    schedule = finished["configs"]["schedule"] | {"_class_name": "DDIMScheduler"}
     (partial / "scheduler" / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n", "utf-8")
     Image.fromarray(finished["samples"].numpy()).save(partial / checkpoints.SAMPLES)
     weights = {path.relative_to(partial).as_posix(): _sha256(path) for path in sorted(partial.glob("*/*.safetensors"))}

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel, UNet2DModel
 from torch import Tensor, nn
 
 from worker.priors.diffusers import BadPrior, load
+from worker.training import adapters
 from worker.training.errors import CannotTrain
 
 SCHEDULE = {
@@ -59,7 +60,7 @@ class Models:
     @property
     def alpha_bar(self) -> Tensor:
         """(T,) float32, falling."""
-        alpha_bar: Tensor = DDIMScheduler.from_config(self.schedule).alphas_cumprod
+        alpha_bar: Tensor = DDIMScheduler.from_config(dict(self.schedule)).alphas_cumprod
         return alpha_bar
 
     @property
@@ -74,7 +75,12 @@ class Models:
 
     def configs(self) -> dict[str, Any]:
         """What `restored` needs beside the weights, as plain values."""
-        configs = {"vae": dict(self.vae.config), "unet": dict(self.unet.config), "schedule": self.schedule}
+        configs = {
+            "vae": dict(self.vae.config),
+            "unet": dict(self.unet.config),
+            "conditional": isinstance(self.unet, adapters.Prompted),
+            "schedule": self.schedule,
+        }
         plain: dict[str, Any] = json.loads(json.dumps(configs))
         return plain
 
@@ -91,37 +97,75 @@ def fresh(large_side: int, native_side: int, seed: int) -> Models:
 
 
 def continued(folder: Path, native_side: int) -> Models:
-    """The models of an installed prior, to be trained further. Raises CannotTrain if it is none, or conditional."""
-    try:
-        prior = load(folder)
-    except BadPrior as error:
-        raise CannotTrain(f"The prior to begin with cannot be used: {error}") from error
-    config = json.loads((folder / "unet" / "config.json").read_text("utf-8"))
-    if config["_class_name"] != "UNet2DModel":
-        raise CannotTrain(f"{folder}: only an unconditional prior (UNet2DModel) can be trained further by this recipe.")
-    vae = AutoencoderKL.from_pretrained(str(folder / "vae"), local_files_only=True).float()
+    """The models of an unconditional prior, to be trained further. Raises CannotTrain."""
+    _check(folder, native_side, UNet2DModel)
     unet = UNet2DModel.from_pretrained(str(folder / "unet"), local_files_only=True).float()
-    unet.register_to_config(sample_size=native_side // 2 ** (len(vae.config.block_out_channels) - 1))
-    if vae.config.shift_factor:
-        raise CannotTrain(f"{folder}: a prior whose latents are shifted cannot be trained further.")
-    if native_side % prior.multiple:
-        raise CannotTrain(
-            f"The denoiser's side of {native_side} px is no multiple of the {prior.multiple} that {folder} needs."
-        )
-    schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text("utf-8"))
-    return _doubled(vae, unet, schedule)
+    return _of_prior(folder, native_side, unet)
+
+
+def adapted(folder: Path, native_side: int, rank: int, seed: int) -> Models:
+    """The models of a Stable Diffusion prior, of which only adapters can be trained. Raises CannotTrain."""
+    _check(folder, native_side, UNet2DConditionModel)
+    return _of_prior(folder, native_side, adapters.adapted(folder, rank, seed), frozen=True)
+
+
+def native_side(folder: Path) -> int:
+    """The native size of an installed prior. Raises CannotTrain if it is none."""
+    try:
+        vae, unet = (json.loads((folder / part / "config.json").read_text("utf-8")) for part in ("vae", "unet"))
+        return int(unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CannotTrain(f"The prior to begin with cannot be used: {error}") from error
 
 
 def restored(configs: dict[str, Any]) -> Models:
     """Models of these configurations, whose weights are yet to be loaded."""
-    vae, unet = AutoencoderKL.from_config(configs["vae"]), UNet2DModel.from_config(configs["unet"])
-    return _doubled(vae, unet, configs["schedule"])
+    return _doubled(*empty(configs), configs["schedule"])
+
+
+def empty(configs: dict[str, Any]) -> tuple[Any, Any]:
+    """An autoencoder and a denoiser of these configurations, whose weights are yet to be loaded."""
+    unet_class = UNet2DConditionModel if configs["conditional"] else UNet2DModel
+    return AutoencoderKL.from_config(configs["vae"]), unet_class.from_config(configs["unet"])
+
+
+def _check(folder: Path, native_side: int, unet_class: Any) -> None:
+    try:
+        prior = load(folder)
+    except BadPrior as error:
+        raise CannotTrain(f"The prior to begin with cannot be used: {error}") from error
+    found = json.loads((folder / "unet" / "config.json").read_text("utf-8"))["_class_name"]
+    if found != unet_class.__name__:
+        raise CannotTrain(f"This recipe trains priors with a {unet_class.__name__}; that of {folder} is a {found}.")
+    if native_side % prior.multiple:
+        raise CannotTrain(
+            f"The denoiser's side of {native_side} px is no multiple of the {prior.multiple} that {folder} needs."
+        )
+
+
+def _of_prior(folder: Path, native_side: int, unet: Any, *, frozen: bool = False) -> Models:
+    vae = AutoencoderKL.from_pretrained(str(folder / "vae"), local_files_only=True).float().requires_grad_(not frozen)
+    if vae.config.shift_factor:
+        raise CannotTrain(f"{folder}: a prior whose latents are shifted cannot be trained further.")
+    unet.register_to_config(sample_size=native_side // 2 ** (len(vae.config.block_out_channels) - 1))
+    schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text("utf-8"))
+    return _doubled(vae, unet, schedule)
 
 
 def _doubled(vae: Any, unet: Any, schedule: dict[str, Any]) -> Models:
     vae, unet = (model.to(memory_format=torch.channels_last).train() for model in (vae, unet))
-    vae_average, unet_average = (copy.deepcopy(model).requires_grad_(False).eval() for model in (vae, unet))
-    return Models(vae, vae_average, unet, unet_average, schedule)
+    return Models(vae, _average(vae), unet, _average(unet), schedule)
+
+
+def _average(model: Any) -> Any:
+    """A copy that shares what is frozen."""
+    frozen = {id(values): values for values in model.parameters() if not values.requires_grad}
+    return copy.deepcopy(model, frozen).requires_grad_(False).eval()
+
+
+def trained(model: nn.Module) -> list[str]:
+    """Names of the weights that a training changes."""
+    return [name for name, values in model.named_parameters() if values.requires_grad]
 
 
 @torch.no_grad()
@@ -129,4 +173,5 @@ def follow(average: nn.Module, model: nn.Module, keep: float, step: int) -> None
     """Move an average towards a model after its `step`-th step (from 0); early steps, which are far off, keep less."""
     keep = min(keep, (1 + step) / (10 + step))
     for ours, theirs in zip(average.parameters(), model.parameters(), strict=True):
-        ours.lerp_(theirs, 1 - keep)
+        if theirs.requires_grad:
+            ours.lerp_(theirs, 1 - keep)

@@ -52,11 +52,12 @@ class Pictures:
         return hashlib.sha256("\n".join(sorted(self.digests)).encode()).hexdigest()
 
 
-def read(loaders: Sequence[Loader], settings: TrainingSettings) -> Pictures:
+def read(loaders: Sequence[Loader], settings: TrainingSettings, native: int = NATIVE_SIDE) -> Pictures:
     """Decode, check and place all pictures, sorted by digest, so that their order is no matter.
 
-    Equal pictures count once. Raises CannotTrain for too few pictures, one smaller than the crop, or no contrast in
-    any; what a loader raises passes through.
+    `native` is the most that the denoiser's side is where the settings leave it open. Equal pictures count once.
+    Raises CannotTrain for too few pictures, one smaller than the crop, or no contrast in any; what a loader raises
+    passes through.
     """
     sizes, found = [], {}
     for number, load in enumerate(loaders, start=1):
@@ -70,32 +71,35 @@ def read(loaders: Sequence[Loader], settings: TrainingSettings) -> Pictures:
         found[_digest(picture)] = load
     if len(found) < MIN_PICTURES:
         raise CannotTrain(f"{len(found)} different pictures are too few to train on; {MIN_PICTURES} are needed.")
-    large_side, native_side = sides(sizes, settings)
+    large_side, native_side = sides(sizes, settings, native)
     digests = tuple(sorted(found))
-    large, native = (np.empty((len(digests), 3, side, side), np.uint8) for side in (large_side, native_side))
+    squares = [np.empty((len(digests), 3, side, side), np.uint8) for side in (large_side, native_side)]
     known = [np.ones((len(digests), side, side), np.bool_) for side in (large_side, native_side)]
     for row, digest in enumerate(digests):
         picture = found[digest]()
-        for squares, areas in zip((large, native), known, strict=True):
-            squares[row] = _on_square(picture, squares.shape[-1])
+        for square, area in zip(squares, known, strict=True):
+            square[row] = _on_square(picture, square.shape[-1])
             if settings.recipe == "ambient":
-                areas[row] = _known(picture, squares.shape[-1], settings.hidden, digest)
-                squares[row] = _filled(squares[row], areas[row])
-    if large.reshape(len(large), -1).std(axis=1).max() < _CONTRAST:
+                area[row] = _known(picture, square.shape[-1], settings.hidden, digest)
+                square[row] = _filled(square[row], area[row])
+    if squares[0].reshape(len(digests), -1).std(axis=1).max() < _CONTRAST:
         raise CannotTrain("No picture has any contrast: all of them are empty.")
     held_out = np.zeros(len(digests), np.bool_)
     held_out[: max(LEAST_HELD_OUT, round(HELD_OUT * len(digests)))] = True
-    return Pictures(large, native, known[0], known[1], digests, held_out)
+    return Pictures(squares[0], squares[1], known[0], known[1], digests, held_out)
 
 
-def sides(long_sides: Sequence[int], settings: TrainingSettings) -> tuple[int, int]:
+def sides(long_sides: Sequence[int], settings: TrainingSettings, native: int = NATIVE_SIDE) -> tuple[int, int]:
     """The sides of both squares, as asked for or else from the pictures' long sides. Raises CannotTrain."""
+    if settings.recipe == "lora":  # the autoencoder is not trained, so its pictures need be no larger
+        side = settings.denoiser_side or native
+        return settings.image_side or side, side
     median = round(statistics.median(long_sides) / MULTIPLE) * MULTIPLE
     large = settings.image_side or max(settings.crop, min(median, LARGEST_SIDE))
-    native = settings.denoiser_side or min(large, NATIVE_SIDE)
-    if native > large:
-        raise CannotTrain(f"The denoiser's side of {native} px is larger than the autoencoder's of {large} px.")
-    return large, native
+    small = settings.denoiser_side or min(large, native)
+    if small > large:
+        raise CannotTrain(f"The denoiser's side of {small} px is larger than the autoencoder's of {large} px.")
+    return large, small
 
 
 def _digest(picture: Image.Image) -> str:

@@ -68,6 +68,8 @@ class Run:
     optimizer: torch.optim.AdamW = field(init=False)
 
     def __post_init__(self) -> None:
+        if not self.settings.first_steps:
+            self.stage = "denoiser"
         self._new_optimizer()
 
     @property
@@ -80,7 +82,7 @@ class Run:
     @property
     def done(self) -> int:
         """Steps done in both stages."""
-        return self.step + (self.settings.autoencoder_steps if self.stage == "denoiser" else 0)
+        return self.step + (self.settings.first_steps if self.stage == "denoiser" else 0)
 
     def begin_denoiser(self) -> None:
         """The autoencoder is as it will stay."""
@@ -130,7 +132,7 @@ class Run:
                 "stage": self.stage,
                 "step": self.step,
                 "history": self.history,
-                "weights": {name: getattr(self.models, name).state_dict() for name in _WEIGHTS},
+                "weights": self._weights(),
                 "optimizer": self.optimizer.state_dict(),
                 "generator": self.generator.get_state(),
             },
@@ -145,14 +147,24 @@ class Run:
             )
         self.stage, self.step, self.history = kept["stage"], kept["step"], kept["history"]
         for name in _WEIGHTS:
-            getattr(self.models, name).load_state_dict(kept["weights"][name])
+            getattr(self.models, name).load_state_dict(
+                kept["weights"][name], strict=False
+            )  # what is frozen is not kept
         self._new_optimizer()
         self.optimizer.load_state_dict(kept["optimizer"])
         self.generator.set_state(kept["generator"])
 
+    def _weights(self) -> dict[str, dict[str, Tensor]]:
+        found = {}
+        for name in _WEIGHTS:
+            values = getattr(self.models, name).state_dict()
+            trained = models.trained(getattr(self.models, name.removesuffix("_average")))
+            found[name] = {key: values[key] for key in trained}
+        return found
+
     @property
     def _steps(self) -> int:
-        return self.settings.autoencoder_steps + self.settings.denoiser_steps
+        return self.settings.first_steps + self.settings.denoiser_steps
 
     def _trained(self) -> tuple[Any, Any]:
         m = self.models
@@ -160,7 +172,9 @@ class Run:
 
     def _new_optimizer(self) -> None:
         model, _ = self._trained()
-        self.optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=_DECAY)
+        self.optimizer = torch.optim.AdamW(
+            [values for values in model.parameters() if values.requires_grad], betas=(0.9, 0.99), weight_decay=_DECAY
+        )
 
 
 def begin(
@@ -175,11 +189,15 @@ def begin(
     checkpoints.sweep(folder)
     kept = checkpoints.load(folder / checkpoints.CHECKPOINT)
     large, native = pictures.large.shape[-1], pictures.native.shape[-1]
-    if kept is not None:
+    if settings.recipe == "lora":
+        if init is None:
+            raise CannotTrain("The recipe lora needs a Stable Diffusion prior to begin with.")
+        made = models.adapted(init, native, settings.rank, settings.seed)
+    elif kept is not None:
         made = models.restored(kept["configs"])
     elif init is not None:
         made = models.continued(init, native)
-    elif settings.autoencoder_steps:
+    elif settings.first_steps:
         made = models.fresh(large, native, settings.seed)
     else:
         raise CannotTrain("autoencoder_steps is 0, which needs a prior to begin with whose autoencoder can be kept.")

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from shared.recipes import TrainingSettings
-from worker.training import autoencoder, card, checkpoints, denoiser
+from worker.training import autoencoder, card, checkpoints, denoiser, models
 from worker.training.errors import CannotTrain
-from worker.training.pictures import Loader, read
+from worker.training.pictures import Loader, Pictures, read
 from worker.training.run import OnStep, Run, begin
 
 _PREVIEWS, _PREVIEW_STEPS = 8, 25
@@ -31,15 +31,18 @@ def train(
 ) -> None:
     """Train until done, going on from the checkpoint in `folder` if there is one; see the package's docstring."""
     folder.mkdir(parents=True, exist_ok=True)
-    run = begin(read(pictures, settings), settings, folder, init, device, on_step)
+    run = begin(_read(pictures, settings, init), settings, folder, init, device, on_step)
     if run.stage == "autoencoder":
         _train_autoencoder(run)
-        if settings.autoencoder_steps:
-            run.models.keep_scale(_unit_scale(_latents(run)))
+        run.models.keep_scale(_unit_scale(_latents(run)))
         run.begin_denoiser()
         run.save()
     _train_denoiser(run)
-    card.finish(run)
+    card.finish(run, init)
+
+
+def _read(pictures: Sequence[Loader], settings: TrainingSettings, init: Path | None) -> Pictures:
+    return read(pictures, settings) if init is None else read(pictures, settings, models.native_side(init))
 
 
 def conclude(
@@ -55,10 +58,10 @@ def conclude(
 
     Raises CannotTrain while there is no denoiser yet.
     """
-    run = begin(read(pictures, settings), settings, folder, init, device, on_step)
+    run = begin(_read(pictures, settings, init), settings, folder, init, device, on_step)
     if run.stage == "autoencoder":
         raise CannotTrain(f"{folder} holds no training that has come to its denoiser.")
-    card.finish(run)
+    card.finish(run, init)
 
 
 def samples(folder: Path) -> Path:
