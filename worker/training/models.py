@@ -126,7 +126,13 @@ def restored(configs: dict[str, Any]) -> Models:
 def empty(configs: dict[str, Any]) -> tuple[Any, Any]:
     """An autoencoder and a denoiser of these configurations, whose weights are yet to be loaded."""
     unet_class = UNet2DConditionModel if configs["conditional"] else UNet2DModel
-    return AutoencoderKL.from_config(configs["vae"]), unet_class.from_config(configs["unet"])
+    return AutoencoderKL.from_config(_whole(configs["vae"])), unet_class.from_config(_whole(configs["unet"]))
+
+
+def _whole(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration all of which counts: the library would give back its defaults for what was left to them once,
+    also where it was set since, as an autoencoder's scale is."""
+    return {name: value for name, value in config.items() if name != "_use_default_values"}
 
 
 def _check(folder: Path, native_side: int, unet_class: Any) -> None:
