@@ -34,6 +34,16 @@ def result_key(job_id: str, item_id: int, token: str, extension: str) -> str:
     return f"jobs/{job_id}/items/{item_id}-{token}.{extension}"
 
 
+def training_key(training_id: str, what: str = "") -> str:
+    """Where what a training keeps lies, a folder; `what` names something in it."""
+    return f"trainings/{training_id}/{what}"
+
+
+def prior_key(training_id: str) -> str:
+    """Where the prior that a training has made lies, a folder."""
+    return f"priors/{training_id}/"
+
+
 def archive_key(job_id: str, token: str) -> str:
     return f"archives/{job_id}-{token}.zip"
 
@@ -130,8 +140,11 @@ class Folder:
         return self.path(key).is_file()
 
     def delete(self, key: str) -> None:
-        """Remove `key`; nothing happens if it is not there."""
-        self.path(key).unlink(missing_ok=True)
+        """Remove `key`, or all that lies in it if it ends in a slash; nothing happens if it is not there."""
+        if not key.endswith("/"):
+            self.path(key).unlink(missing_ok=True)
+        elif self.path(key).is_dir():
+            shutil.rmtree(self.path(key))
 
     def path(self, key: str) -> Path:
         """The file behind `key`."""
