@@ -6,8 +6,9 @@ A training ends as an installed prior, which outlives it.
 
 import hashlib
 from collections.abc import Sequence
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from sqlalchemy import ColumnElement, literal, select, update
 from sqlalchemy import delete as delete_rows
 from sqlalchemy.orm import Session
@@ -40,6 +41,14 @@ class TrainingSpec(TrainingSettings):
     licence: Text = Field(
         "", max_length=500, description="Whose the images are and what may be done with them, for the prior's card."
     )
+
+    @model_validator(mode="after")
+    def _starts_from_something(self) -> Self:
+        if self.init is None and self.recipe == "lora":
+            raise ValueError("init: the recipe lora needs a Stable Diffusion prior to start from")
+        if self.init is None and not self.autoencoder_steps:
+            raise ValueError("init: with autoencoder_steps 0, a prior is needed whose autoencoder is kept")
+        return self
 
     @property
     def settings(self) -> TrainingSettings:

@@ -143,6 +143,8 @@ def test_only_the_train_split_is_learned_from_and_each_picture_once(service: Ser
         (ENOUGH, {"recipe": "magic"}, "body.recipe"),
         (ENOUGH, {"crop": 97}, "body.crop"),
         (ENOUGH, {"steps": 3}, "body.steps"),
+        (ENOUGH, {"recipe": "lora"}, "needs a Stable Diffusion prior"),
+        (ENOUGH, {"autoencoder_steps": 0}, "a prior is needed whose autoencoder is kept"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_at_the_door(
