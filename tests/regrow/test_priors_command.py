@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Service
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -15,7 +14,7 @@ from regrow.errors import ProblemError
 
 
 @pytest.fixture
-def run(service: Service) -> Any:
+def run(service: Any) -> Any:
     def command(*arguments: object) -> Result:
         env = {"REGROW_SERVER": service.url, "COLUMNS": "200"}
         return CliRunner().invoke(cli.app, ["priors", *map(str, arguments)], env=env)
@@ -42,7 +41,7 @@ def test_a_prior_is_trained_watched_listed_shown_and_deleted(run: Any, lessons: 
     assert run("show", "wrists").exit_code == 4
 
 
-def test_every_number_of_the_recipe_reaches_the_training(run: Any, lessons: Path, service: Service) -> None:
+def test_every_number_of_the_recipe_reaches_the_training(run: Any, lessons: Path, service: Any) -> None:
     service.open.clear()
     wishes = ["--set", "denoiser_steps=77", "--set", "seed=5", "--init", "builtin"]
     made = json.loads(run("train", lessons, "-o", "wrists", *wishes, "--json").stdout)
@@ -52,9 +51,7 @@ def test_every_number_of_the_recipe_reaches_the_training(run: Any, lessons: Path
     assert run("train", lessons, "-o", "other", "--set", "denoiser_steps").exit_code == 2
 
 
-def test_a_training_is_cancelled_and_goes_on_by_the_name_of_its_prior(
-    run: Any, lessons: Path, service: Service
-) -> None:
+def test_a_training_is_cancelled_and_goes_on_by_the_name_of_its_prior(run: Any, lessons: Path, service: Any) -> None:
     service.open.clear()
     assert "pending" in run("train", lessons, "-o", "wrists").stdout
     assert "pending" in run("show", "wrists").stdout
@@ -67,7 +64,7 @@ def test_a_training_is_cancelled_and_goes_on_by_the_name_of_its_prior(
     assert run("cancel", "wrists").exit_code == 4
 
 
-def test_a_training_that_fails_ends_with_5_and_says_why(run: Any, lessons: Path, service: Service) -> None:
+def test_a_training_that_fails_ends_with_5_and_says_why(run: Any, lessons: Path, service: Any) -> None:
     service.unteachable = True
     ran = run("train", lessons, "-o", "wrists", "--wait")
     assert ran.exit_code == 5

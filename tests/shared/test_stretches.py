@@ -1,6 +1,8 @@
 """The leases of trainings, on both databases: lost, lapsed, handed back; and what outlives what."""
 
+import shutil
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from rows import add_dataset, new_image
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
+import worker
 from shared import items, jobs, leases, priors, stretches, trainings
 from shared.db import Sessions, now
 from shared.errors import Conflict, Invalid, RegrowError
@@ -17,6 +20,7 @@ from shared.states import ItemState, TrainingState
 from shared.stretches import Noted, Work
 from shared.trainings import TrainingSpec
 
+BUILTIN = Path(worker.__file__).parent / "priors" / "builtin"
 HALF = Noted("denoiser", 20, 40, 0.5, 1.0)
 
 
@@ -217,6 +221,22 @@ def test_a_folder_of_an_operators_does_not_take_the_name_of_a_trained_prior(
         session.add(prior("wrists", "1" * 32))
     with pytest.raises(RegrowError, match="was trained here"), sessions.write() as session:
         priors.register(session, "wrists", tmp_path)
+
+
+def test_what_a_prior_learned_from_is_read_from_its_card_wherever_it_comes_from(
+    sessions: Sessions, tmp_path: Path
+) -> None:
+    folder = tmp_path / "hands"
+    shutil.copytree(BUILTIN, folder)
+    for card, known in (('{"about": {"sources": ["b", "a", "b"]}}', {"a", "b"}), ('{"about": {}}', set())):
+        (folder / priors.FACTS).write_text(card)
+        with sessions.write() as session:
+            priors.register(session, "hands", folder)
+        with sessions.read() as session:
+            assert priors.trained_on(session, "hands") == known
+    (folder / priors.FACTS).write_text("[]")
+    with pytest.raises(RegrowError, match=r"hands/card.json is no card"), sessions.write() as session:
+        priors.register(session, "hands", folder)
 
 
 def test_a_job_whose_prior_is_gone_is_not_taken(sessions: Sessions, dataset_id: str) -> None:
