@@ -28,7 +28,7 @@ from worker.expand import expand_next
 from worker.overlap import overlapping
 from worker.studio import Studio
 from worker.train import Meter, train_next
-from worker.training import TrainingProgress
+from worker.training import TrainingProgress, checkpoints
 
 TINY = {
     "crop": 16,
@@ -222,6 +222,8 @@ def test_who_lost_the_lease_stops_and_leaves_it_to_the_other(studio: Studio, dat
     assert train_next(stopping(studio, 3, steal), never)
     seen = row(studio, training)
     assert (seen.state, seen.token, seen.step) == (TrainingState.RUNNING, "other", 1)
+    kept = checkpoints.load(studio.storage.path(training_key(training, "work/checkpoint.pt"))) or {}
+    assert (kept["stage"], kept["step"]) == ("autoencoder", 4), "it went on after the next checkpoint"
 
 
 def test_of_a_training_that_is_deleted_nothing_stays(studio: Studio, dataset: Dataset) -> None:
