@@ -1,6 +1,7 @@
 """Images are found by what is written of them, however many there are."""
 
 import pytest
+from format_files import read
 
 from shared.formats import places
 from shared.formats.places import Finder
@@ -48,6 +49,31 @@ def test_a_path_of_any_depth_is_looked_at_a_bounded_number_of_times() -> None:
 )
 def test_folders_around_a_set_end_where_it_begins(members: list[str], top: str) -> None:
     assert places.top(members) == top
+
+
+@pytest.mark.parametrize(
+    ("files", "image", "mask"),
+    [
+        (
+            {
+                "annotations/instances_train.json": b'{"annotations": [], "categories": [], "images": '
+                b'[{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}]}'
+            },
+            "train/a.jpg",
+            "masks/train/a.png",
+        ),
+        (
+            {"Annotations/a.xml": b"<annotation><size><width>9</width><height>9</height></size></annotation>"},
+            "JPEGImages/a.jpg",
+            "masks/a.png",
+        ),
+        ({"obj.names": b"x"}, "obj_train_data/a.jpg", "masks/obj_train_data/a.png"),
+    ],
+)
+def test_a_mask_comes_with_its_image_in_every_format(files: dict[str, bytes], image: str, mask: str) -> None:
+    contents = read({**files, image: b"", mask: b""})
+    assert [(sample.image, sample.mask) for sample in contents.samples] == [(image, mask)]
+    assert contents.unpaired == ()
 
 
 @pytest.mark.parametrize(
