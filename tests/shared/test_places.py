@@ -87,3 +87,39 @@ def test_a_mask_comes_with_its_image_in_every_format(files: dict[str, bytes], im
 )
 def test_a_mask_lies_where_its_image_would(image: str, mask: str) -> None:
     assert places.mask_path(image) == mask
+
+
+XML = b"<annotation><size><width>9</width><height>9</height></size></annotation>"
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "why"),
+    [
+        ({"a.jpg": b"", "a.xml": XML}, "voc", "Pascal VOC, because of a.xml."),
+        (
+            {"images/a.jpg": b"", "labels/a.txt": b"", "images/a.xml": XML},
+            "yolo",
+            "YOLO, because of labels/a.txt. Not read, though also there: Pascal VOC (images/a.xml).",
+        ),
+        ({"images/a.jpg": b""}, "yolo", "YOLO, since nothing points to another format."),
+        (
+            {"labels/classes.txt": b"a", "images/a.jpg": b"", "images/a.xml": XML},
+            "voc",
+            "Pascal VOC, because of images/a.xml.",
+        ),
+        (
+            {"a.jpg": b"", "a.txt": b"", "a.xml": XML},
+            "voc",
+            "Pascal VOC, because of a.xml. Not read, though also there: YOLO with labels beside the images (a.txt).",
+        ),
+    ],
+)
+def test_the_format_is_found_out_and_it_is_said_why(files: dict[str, bytes], kind: str, why: str) -> None:
+    contents = read(files)
+    assert (contents.format, contents.why) == (kind, why)
+
+
+def test_a_format_that_is_asked_for_is_read_whatever_is_there() -> None:
+    contents = read({"a.jpg": b"", "a.txt": b"", "a.xml": XML}, "darknet")
+    assert (contents.format, contents.samples[0].label) == ("darknet", "a.txt")
+    assert contents.why == "YOLO with labels beside the images, as was asked for."
