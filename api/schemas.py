@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 
 from api import tus
 from api.problems import Place
-from api.report import Report
+from api.report import Counts, Report
 from shared import models
 from shared.priors import BUILTIN
 from shared.progress import Progress
@@ -36,14 +36,6 @@ Time = Annotated[
 """Seconds since 1970 in the database, RFC 3339 in UTC on the wire."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Counts(BaseModel):
-    """What a dataset holds, by split."""
-
-    images: dict[str, int] = Field(description="Images in each split.")
-    boxes: dict[str, dict[str, int]] = Field(description="Boxes of each class in each split.")
-    unlabelled: int = Field(description="Images without a box.")
 
 
 class Dataset(BaseModel):

@@ -85,8 +85,8 @@ class Folder:
 
     @contextmanager
     def growing(self, key: str) -> Iterator[BinaryIO]:
-        """The file of `key` itself, to be added to by one process at a time; it is made where it is missing, and taken
-        away again if nothing was written to it. What was written counts once `os.fsync` was called.
+        """The file of `key` itself, without a buffer, to be added to by one process at a time. It is made where it is
+        missing, and taken away again if nothing was written to it. What was written counts once `os.fsync` was called.
 
         Raises:
             Locked: somebody else has it.
@@ -95,7 +95,7 @@ class Folder:
         self._make_root()
         path.parent.mkdir(parents=True, exist_ok=True)
         new = not path.exists()
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
             try:
                 # Of the file and not of a row: it ends with the process that has it.
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,7 +108,6 @@ class Folder:
             try:
                 yield file
             finally:
-                file.flush()
                 state = os.fstat(file.fileno())
                 if state.st_nlink and not state.st_size:
                     path.unlink()
