@@ -20,6 +20,9 @@ LARGEST = 2048
 VERSION = 1
 """Of what is drawn: a new one tells browsers that a picture they have is not that of today."""
 
+_Boxes = Sequence[Sequence[float]]
+_Outlines = Sequence[Sequence[float] | None]
+
 _QUALITY = 85
 _COLOURS = ("#ffb000", "#00c2ff", "#ff4d6d", "#7ddf64", "#c38bff", "#ff8a3d", "#3ddbb8", "#f7f052")
 
@@ -36,16 +39,16 @@ def draw(
     image_sha256: str,
     name: str,
     long_side: int,
+    labels: tuple[_Boxes, _Outlines] = ((), ()),
     *,
     upright: bool,
     white: int,
-    boxes: Sequence[Sequence[float]] = (),
-    outlines: Sequence[Sequence[float] | None] = (),
 ) -> bytes:
-    """A picture of at most `long_side` pixels, with boxes and outlines as in `models.Image` drawn on it.
+    """A picture of at most `long_side` pixels, with `labels`, boxes and outlines as in `models.Image`, drawn on it.
 
     Raises FileNotFoundError if the original is needed and gone, BadImage if it cannot be decoded.
     """
+    boxes, outlines = labels
     kept = _kept(storage, preview_key(image_sha256, upright=upright), name) if long_side <= LONG_SIDE else None
     if kept is not None and long_side == LONG_SIDE and not boxes:
         return kept[0]
@@ -75,9 +78,7 @@ def _small(picture: Image.Image, long_side: int) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=1.0)
 
 
-def _labelled(
-    picture: Image.Image, boxes: Sequence[Sequence[float]], outlines: Sequence[Sequence[float] | None]
-) -> Image.Image:
+def _labelled(picture: Image.Image, boxes: _Boxes, outlines: _Outlines) -> Image.Image:
     picture = picture.convert("RGB")
     drawing = ImageDraw.Draw(picture)
     sides = picture.width - 1, picture.height - 1
