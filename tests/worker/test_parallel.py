@@ -80,3 +80,20 @@ def test_no_more_is_held_than_there_is_room_and_what_is_too_large_is_alone(size:
     assert 1 <= meeting.most <= expected
     with room.taken(100):
         pass
+
+
+def test_what_was_not_begun_is_not_done_when_nobody_wants_it() -> None:
+    done, unwanted = [], threading.Event()
+
+    def work(number: int) -> int:
+        if number == 1:
+            unwanted.wait()
+            threading.Event().wait(0.3)
+        done.append(number)
+        return number
+
+    results = in_order(work, range(100), 1)
+    assert next(results) == 0
+    unwanted.set()
+    results.close()
+    assert done == [0, 1]
