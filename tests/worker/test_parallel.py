@@ -83,10 +83,11 @@ def test_no_more_is_held_than_there_is_room_and_what_is_too_large_is_alone(size:
 
 
 def test_what_was_not_begun_is_not_done_when_nobody_wants_it() -> None:
-    done, unwanted = [], threading.Event()
+    done, begun, unwanted = [], threading.Event(), threading.Event()
 
     def work(number: int) -> int:
         if number == 1:
+            begun.set()
             unwanted.wait()
             threading.Event().wait(0.3)
         done.append(number)
@@ -94,6 +95,7 @@ def test_what_was_not_begun_is_not_done_when_nobody_wants_it() -> None:
 
     results = in_order(work, range(100), 1)
     assert next(results) == 0
+    begun.wait()
     unwanted.set()
     results.close()
     assert done == [0, 1]
