@@ -174,5 +174,14 @@ def test_a_text_that_the_database_cannot_hold_is_refused(service: Service) -> No
 
 def test_installed_priors_are_listed_with_what_a_request_must_know(service: Service) -> None:
     assert service.get("/v1/priors")["items"] == [
-        {"name": "builtin", "sha256": "a" * 64, "native_size": 128, "multiple": 16, "bytes": 7, "card": "# Built-in"}
+        {
+            "name": "builtin",
+            "sha256": "a" * 64,
+            "native_size": 128,
+            "multiple": 16,
+            "bytes": 7,
+            "card": "# Built-in",
+            "origin": "builtin",
+            "training_id": None,
+        }
     ]
