@@ -97,6 +97,17 @@ def get_ready(session: Session, owner: str, dataset_id: str) -> Dataset:
     return dataset
 
 
+def check_parent(session: Session, owner: str, parent: str | None) -> None:
+    """See that a dataset that is being uploaded can have grown from `parent`. Raises what `get_ready` raises, saying
+    that it is about the parent."""
+    if parent is None:
+        return
+    try:
+        get_ready(session, owner, parent)
+    except (NotFound, Conflict, Invalid) as error:
+        raise type(error)(f"parent: {error.detail}", [Fault("parent", error.detail)]) from None
+
+
 def get_image(session: Session, owner: str, dataset_id: str, image_id: int) -> Image:
     """An image of the owner's dataset.
 

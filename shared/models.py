@@ -128,6 +128,11 @@ class Image(Base):
 
     dataset: Mapped[Dataset] = relationship(back_populates="images")
 
+    @property
+    def white(self) -> int:
+        """The grey value of it that is shown as white."""
+        return self.dataset.white if self.mode == "I;16" else 255
+
 
 class Prior(Base):
     """An installed prior, written by whoever can see its folder: the API cannot."""
