@@ -67,6 +67,9 @@ class Report(BaseModel):
     groups: Groups | None = Field(description="Null without `group_pattern`.")
     unpaired: Some[str] = Field(description="Labels without an image, and images that are no part of the set.")
     skipped: Some[Place] = Field(description="Images that could not be used, where `on_bad_image` is `skip`.")
+    forgotten: int = Field(
+        0, description="Images that were forgotten since. Sizes, metadata and duplicates are told as they were."
+    )
     difference: Difference | None = Field(
         None, description="What was added, removed and relabelled; null without a `parent`."
     )

@@ -156,7 +156,7 @@ def accept(session: Session, claim: Claim, contents: Contents) -> bool:
         splits=list(contents.splits),
         warnings=list(contents.warnings),
         white=contents.white,
-        counts=_counts(contents),
+        counts=counts(contents.splits, contents.classes, ((i.split, i.boxes) for i in contents.images)),
         report=dict(contents.report),
     ):
         return False
@@ -186,11 +186,16 @@ def sweep(session: Session) -> int:
     return leases.give_up(session, Dataset, _TODO, state=DatasetState.REJECTED, problems=problems)
 
 
-def _counts(contents: Contents) -> dict[str, object]:
-    images = dict.fromkeys(contents.splits, 0)
-    boxes = {name: dict.fromkeys(contents.splits, 0) for name in contents.classes}
-    for image in contents.images:
-        images[image.split] += 1
-        for index, *_ in image.boxes:
-            boxes[contents.classes[int(index)]][image.split] += 1
-    return {"images": images, "boxes": boxes, "unlabelled": sum(not image.boxes for image in contents.images)}
+def counts(
+    splits: Sequence[str], classes: Sequence[str], images: Iterable[tuple[str, list[list[float]]]]
+) -> dict[str, object]:
+    """What is in a dataset, from the split and the boxes of each image."""
+    in_split = dict.fromkeys(splits, 0)
+    boxes = {name: dict.fromkeys(splits, 0) for name in classes}
+    unlabelled = 0
+    for split, its in images:
+        in_split[split] += 1
+        unlabelled += not its
+        for index, *_ in its:
+            boxes[classes[int(index)]][split] += 1
+    return {"images": in_split, "boxes": boxes, "unlabelled": unlabelled}

@@ -118,6 +118,11 @@ def variant_paths(image: str, label: str | None, stem_suffix: str, extension: st
     return f"{image.rpartition('.')[0]}{stem_suffix}.{extension}", label
 
 
+def without(header: bytes | None, _gone: Mapping[str, str], _kept: Mapping[str, str], /) -> bytes | None:
+    """The header as it is: it names no image."""
+    return header
+
+
 def files(output: Output) -> Iterator[tuple[str, bytes]]:
     """The documents, as read, with the variants after the originals; and where there are both, documents of the
     originals alone, for a baseline."""
