@@ -1,6 +1,7 @@
 """A dataset that grew is compared with its parent, whatever its format, and its job takes over what both have."""
 
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -8,16 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from expanding import run
 from PIL import Image as Pillow
 from sets import SETS, Picture, write
 from sqlalchemy import select
 
-from shared import datasets, jobs, priors
+from shared import datasets, forgetting, jobs, priors
 from shared.db import Sessions
-from shared.models import Dataset, Item
+from shared.formats import read
+from shared.formats.zips import SafeZip
+from shared.models import Archive, Dataset, Item, Job
 from shared.spec import ExpansionSpec
 from shared.states import ItemState
+from shared.storage import sha256
+from worker.archive import build_next
 from worker.studio import Studio
+from worker.sweep import sweep
 
 Ingest = Callable[..., Dataset]
 
@@ -43,6 +50,18 @@ def renumbered(files: Mapping[str, bytes]) -> dict[str, bytes]:
         document["categories"] = [{**document["categories"][0], "id": 3}]
         changed[name] = json.dumps(document).encode()
     return changed
+
+
+class Built:
+    """An archive, as it was built."""
+
+    def __init__(self, data: bytes) -> None:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            self.files = {name: archive.read(name) for name in archive.namelist()}
+
+    def mentions(self, word: str) -> list[str]:
+        """The files that have it in their names or contents; README.txt speaks of no image."""
+        return [name for name, data in self.files.items() if word in name or word.encode() in data]
 
 
 def make_and_finish(studio: Studio, dataset_id: str, **spec: Any) -> str:
@@ -116,3 +135,33 @@ def test_a_parent_that_is_deleted_meanwhile_is_said(studio: Studio, ingest: Inge
     orphan = ingest(path, parent=parent.id)
     assert "difference" not in orphan.report
     assert any("deleted meanwhile" in warning for warning in orphan.warnings)
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_an_archive_is_built_anew_without_what_is_forgotten(
+    studio: Studio, make_job: Callable[..., Job], tmp_path: Path, kind: str
+) -> None:
+    pictures = {"train": {f"wrist_{n}.png": picture(n) for n in range(2)}, "val": {"elbow.png": picture(9)}}
+    job = make_job(write(tmp_path / "set.zip", SETS[kind](pictures)), variants=1)
+    run(studio)
+
+    def built() -> Built:
+        with studio.sessions.write() as session:
+            jobs.conclude(session)
+        assert build_next(studio.settings, studio.sessions, studio.storage)
+        with studio.sessions.read() as session:
+            return Built(studio.storage.read(session.get_one(Archive, job.id).key or ""))
+
+    assert {"groups.csv", "manifest.jsonl"} <= set(built().mentions("wrist_1"))
+    for match in ("wrist_1.png", "elbow*"):
+        with studio.sessions.write() as session:
+            assert forgetting.forget(session, "local", job.dataset_id, forgetting.Wish(match))
+    sweep(studio.sessions, studio.storage)
+    after = built()
+    assert after.mentions("wrist_1") == after.mentions("elbow") == []
+    assert len([name for name in after.files if name.endswith("wrist_0.png")]) == 1
+    assert len([name for name in after.files if name.endswith("wrist_0_rg1.png")]) == 1
+    assert not any(sha256(pictures["train"]["wrist_1.png"].data) in str(path) for path in tmp_path.rglob("*"))
+    # What is left is a whole set.
+    again = SafeZip(BytesIO(write(tmp_path / "again.zip", after.files).read_bytes()))
+    assert [Path(sample.image).name for sample in read(again, kind).samples] == ["wrist_0.png", "wrist_0_rg1.png"]
