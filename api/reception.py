@@ -72,12 +72,10 @@ class Reception:
         """Write what came. Raises TooLarge if it is more than was announced."""
         if self.written + len(data) > self.upload.size:
             raise TooLarge(f"More came than the {self.upload.size:,} bytes that were announced.")
-        try:
-            self.file.write(data)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise HTTPException(507, "There is no space for more. What came before is kept; go on later.") from None
-            raise
+        left = memoryview(data)
+        with _room():
+            while left:
+                left = left[self.file.write(left) :]
         self.written += len(data)
         if self.checksum is not None:
             self.checksum[0].update(data)
@@ -91,12 +89,23 @@ class Reception:
         return self.keep()
 
     def keep(self) -> float:
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        with _room():
+            os.fsync(self.file.fileno())
         with self.sessions.write() as session:
             expires_at = uploads.keep(session, self.upload, self.written, self.expires)
         self.upload = replace(self.upload, received=self.written)
         return expires_at
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Says so where the disk has no room, or the file may not be so large."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise HTTPException(507, "There is no space for more. What was kept before stays: go on later.") from None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What was seen in a dataset beside its counts, as it crosses the wire; `worker.survey` makes it."""
+"""What was seen in a dataset, as it crosses the wire; `shared.datasets` counts, and `worker.survey` makes the rest."""
 
 from typing import Generic, TypeVar
 
@@ -7,6 +7,14 @@ from pydantic import BaseModel, Field
 from api.problems import Place
 
 T = TypeVar("T")
+
+
+class Counts(BaseModel):
+    """What a dataset holds, by split."""
+
+    images: dict[str, int] = Field(description="Images in each split.")
+    boxes: dict[str, dict[str, int]] = Field(description="Boxes of each class in each split.")
+    unlabelled: int = Field(description="Images without a box.")
 
 
 class Some(BaseModel, Generic[T]):

@@ -7,11 +7,21 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 
 from api import tus
 from api.problems import Place
-from api.report import Report
+from api.report import Counts, Report
 from shared import models
+from shared.priors import BUILTIN
 from shared.progress import Progress
 from shared.reading import Reading
-from shared.states import ArchiveState, DatasetState, ItemState, JobState, Wait, job_state
+from shared.states import (
+    LIVE_TRAINING,
+    ArchiveState,
+    DatasetState,
+    ItemState,
+    JobState,
+    TrainingState,
+    Wait,
+    job_state,
+)
 
 
 def _rfc3339(seconds: float) -> str:
@@ -26,14 +36,6 @@ Time = Annotated[
 """Seconds since 1970 in the database, RFC 3339 in UTC on the wire."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Counts(BaseModel):
-    """What a dataset holds, by split."""
-
-    images: dict[str, int] = Field(description="Images in each split.")
-    boxes: dict[str, dict[str, int]] = Field(description="Boxes of each class in each split.")
-    unlabelled: int = Field(description="Images without a box.")
 
 
 class Dataset(BaseModel):
@@ -193,8 +195,8 @@ class Job(BaseModel):
     reused: int = Field(description="Items taken over from earlier jobs, which need not be made again.")
     waits_for: Wait | None = Field(
         description="Why nobody works on what is pending. `engine_changed`, `prior_changed`: the job was made for "
-        "another one, and `/upgrade` decides what becomes of it. `no_worker`, `no_gpu`, `storage_low`, `storage_away`: "
-        "it goes on by itself when that is over."
+        "another one, and `/upgrade` decides what becomes of it. `prior_gone`: its prior was deleted. `no_worker`, "
+        "`no_gpu`, `storage_low`, `storage_away`: it goes on by itself when that is over."
     )
     progress: Share = Field(description="0..1, counted in sampler steps.")
     items_per_second: float | None = Field(description="Null while it is not known.")
@@ -240,8 +242,8 @@ class Upgrade(BaseModel):
     )
 
 
-class ItemError(BaseModel):
-    """Why an item failed, or why its last attempt did."""
+class Failure(BaseModel):
+    """Why an item or a training failed, or why its last attempt did."""
 
     type: str
     detail: str
@@ -262,7 +264,7 @@ class Item(BaseModel):
     attempts: int = Field(description="How often it failed.")
     lapses: int = Field(description="How many workers vanished while they had it.")
     reused_from: str | None = Field(description="The job it was taken over from; null if it was made for this one.")
-    error: ItemError | None
+    error: Failure | None
     seconds: float | None
     sha256: str | None = Field(description="Of the new image's file.")
     measures: dict[str, Any] | None
@@ -282,7 +284,7 @@ class Item(BaseModel):
             attempts=row.attempts,
             lapses=row.lapses,
             reused_from=row.reused_from,
-            error=ItemError.model_validate(row.error) if row.error else None,
+            error=Failure.model_validate(row.error) if row.error else None,
             seconds=row.seconds,
             sha256=row.result_sha256,
             measures=row.measures,
@@ -298,10 +300,17 @@ class Prior(BaseModel):
     multiple: int = Field(description="The canvas's sides are multiples of this many pixels.")
     bytes: int
     card: str = Field(description="Its model card: what it is, from what, under which licence.")
+    origin: Literal["builtin", "folder", "trained"] = Field(
+        description="Whether it comes with Regrow, was put into a folder of priors, or was trained here."
+    )
+    training_id: str | None = Field(description="The training that made it here; it may be deleted by now.")
 
     @classmethod
     def from_row(cls, row: models.Prior) -> Self:
+        kept: Literal["builtin", "folder"] = "builtin" if row.name == BUILTIN else "folder"
         return cls(
+            origin="trained" if row.training_id else kept,
+            training_id=row.training_id,
             name=row.name,
             sha256=row.sha256,
             native_size=row.native_size,
@@ -311,10 +320,54 @@ class Prior(BaseModel):
         )
 
 
+class Training(BaseModel):
+    """A prior that is being trained, and how far it is."""
+
+    id: str
+    name: str = Field(description="What jobs will call the prior.")
+    dataset_id: str
+    images: int = Field(description="How many images it learns from: those of the split `train`, each once.")
+    state: TrainingState
+    created_at: Time
+    finished_at: Time | None
+    stage: str = Field(description="What is trained at this moment; empty until a worker has begun.")
+    step: int
+    steps: int = Field(description="Steps of all stages; 0 until a worker has begun.")
+    progress: Share = Field(description="0..1, counted in steps.")
+    loss: float | None = Field(description="Of the latest step; what it means depends on the stage.")
+    eta_seconds: float | None = Field(description="From running time only; null while it is not known.")
+    waits_for: Wait | None = Field(
+        description="Why nobody works on it although it is `pending`: `no_worker`, `no_gpu`, `storage_low`, "
+        "`storage_away`; `prior_gone` or `prior_changed` if that is so of the prior it starts from. Null if that is "
+        "only a matter of its turn."
+    )
+    attempts: int = Field(description="How often it failed.")
+    lapses: int = Field(description="How many workers vanished since its last checkpoint.")
+    error: Failure | None
+    init: str | None = Field(description="The prior it starts from.")
+    licence: str
+    settings: dict[str, Any] = Field(description="Every number of it.")
+
+    @classmethod
+    def from_row(cls, row: models.Training, waits_for: Wait | None) -> Self:
+        live = row.state in LIVE_TRAINING
+        left = row.step_seconds * (row.steps - row.step) if live and row.step_seconds is not None else None
+        plain = ("id", "name", "dataset_id", "images", "state", "created_at", "finished_at", "stage", "step", "steps")
+        more = ("loss", "attempts", "lapses", "init", "licence", "settings")
+        return cls(
+            **{name: getattr(row, name) for name in plain + more},
+            progress=row.step / row.steps if row.steps else 0.0,
+            eta_seconds=left,
+            waits_for=waits_for,
+            error=Failure.model_validate(row.error) if row.error else None,
+        )
+
+
 class Priors(BaseModel):
-    """The installed priors, by name."""
+    """The installed priors, by name, and the caller's trainings that are not over, oldest first."""
 
     items: list[Prior]
+    trainings: list[Training]
 
 
 class Health(BaseModel):

@@ -6,8 +6,9 @@ DatasetState = Literal["checking", "ready", "rejected"]
 JobState = Literal[
     "queued", "running", "paused", "succeeded", "completed_with_errors", "failed", "cancelling", "cancelled"
 ]
-Wait = Literal["engine_changed", "prior_changed", "no_worker", "no_gpu", "storage_low", "storage_away"]
+Wait = Literal["engine_changed", "prior_changed", "prior_gone", "no_worker", "no_gpu", "storage_low", "storage_away"]
 ItemState = Literal["pending", "running", "done", "failed", "cancelled"]
+TrainingState = Literal["pending", "running", "done", "failed", "cancelled"]
 
 
 class Fault(TypedDict):
@@ -123,7 +124,7 @@ class Job(TypedDict):
     archive: Archive | None
 
 
-class ItemError(TypedDict):
+class Failure(TypedDict):
     type: str
     detail: str
 
@@ -141,7 +142,7 @@ class Item(TypedDict):
     attempts: int
     lapses: int
     reused_from: str | None
-    error: ItemError | None
+    error: Failure | None
     seconds: float | None
     sha256: str | None
     measures: dict[str, Any] | None
@@ -164,6 +165,47 @@ class Forgotten(TypedDict):
     counts: dict[str, int]
     priors: list[dict[str, Any]]
     files_waiting: int
+
+
+class Prior(TypedDict):
+    name: str
+    sha256: str
+    native_size: int
+    multiple: int
+    bytes: int
+    card: str
+    origin: Literal["builtin", "folder", "trained"]
+    training_id: str | None
+
+
+class Training(TypedDict):
+    id: str
+    name: str
+    dataset_id: str
+    images: int
+    state: TrainingState
+    created_at: str
+    finished_at: str | None
+    stage: str
+    step: int
+    steps: int
+    progress: float
+    loss: float | None
+    eta_seconds: float | None
+    waits_for: Wait | None
+    attempts: int
+    lapses: int
+    error: Failure | None
+    init: str | None
+    licence: str
+    settings: dict[str, Any]
+
+
+class Priors(TypedDict):
+    """The installed priors by name, and one's trainings that are not over, oldest first."""
+
+    items: list[Prior]
+    trainings: list[Training]
 
 
 class Readiness(TypedDict):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from regrow import DEFAULT_URL, forget, manage, report
+from regrow import DEFAULT_URL, forget, manage, priors, report
 from regrow.options import (
     AsJson,
     Format,
@@ -21,10 +21,11 @@ from regrow.options import (
     printed,
     reading,
 )
-from regrow.outcome import Exit, code, fail, going_on, sending, talking
+from regrow.outcome import Exit, code, fail, going_on, talking
+from regrow.sending import Name, Upload, send
 
 if TYPE_CHECKING:
-    from regrow.answers import Dataset, Job, Reading
+    from regrow.answers import Job
     from regrow.client import Client
 
 
@@ -33,7 +34,8 @@ HELP = """Expand small labelled object-detection datasets: regrow everything but
 `regrow serve` starts the service on this machine; the other commands talk to it."""
 
 EPILOG = """Exit codes: 0 ok; 1 unexpected error; 2 wrong usage; 3 server unreachable; 4 request refused or dataset
-rejected; 5 the job was cancelled, has failed items or has no archive; 130 interrupted."""
+rejected; 5 the job was cancelled, has failed items or has no archive, or the training did
+not end as a prior; 130 interrupted."""
 
 app = typer.Typer(
     name="regrow",
@@ -44,14 +46,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-
-Name = Annotated[str | None, typer.Option(help="A name for people; left out: the file's.")]
-Upload = Annotated[
-    Path,
-    typer.Argument(
-        metavar="DATASET", exists=True, help="A dataset as YOLO, COCO or Pascal VOC have it: a zip, or a folder."
-    ),
-]
 
 
 def _in_a_folder(path: Path | None) -> Path | None:
@@ -108,7 +102,7 @@ def upload(  # noqa: PLR0913  (one parameter an option)
     """Send a dataset, wait until it was checked, and tell what is in it. An interrupted large one goes on."""
     wanted = reading(format, no_labels, skip_bad_images, group_pattern, parent)
     with talking(server) as regrow:
-        found = _send(regrow, dataset, name, wanted, as_json)
+        found = send(regrow, dataset, name, wanted, as_json)
         printed(found, report.dataset, as_json)
 
 
@@ -179,12 +173,13 @@ def expand(  # noqa: PLR0913  (one parameter an option)
     }
     wanted = reading(format, no_labels, skip_bad_images, group_pattern, parent)
     with talking(server) as regrow:
-        found = _send(regrow, dataset, name, wanted, as_json)
+        found = send(regrow, dataset, name, wanted, as_json)
         if not as_json:
             typer.echo(report.dataset(found), err=True)
         job = regrow.create_job({"dataset_id": found["id"], **_given(**wishes)})
         typer.echo(f"Job      {job['id']}", err=True)
-        with going_on(job, server):
+        hints = {"watch": f"status {job['id']}", "end": f"cancel {job['id']}"}
+        with going_on("job", hints | {"fetch what it made": f"download {job['id']} -o OUT.zip"}, server):
             job = _wait(regrow, job)
             fetched = _fetch(regrow, job, out)
             drawn = sheet if sheet and _draw(regrow, job, sheet, rows=8) else None
@@ -228,26 +223,12 @@ def sheet(
 
 manage.register(app)
 forget.register(app)
+app.add_typer(priors.app, name="priors")
 
 
 def main() -> None:
     """The console script."""
     app()
-
-
-def _send(regrow: "Client", path: Path, name: str | None, wanted: "Reading", as_json: bool) -> "Dataset":
-    """Upload and wait until it was checked; ends the command if it was rejected."""
-    from regrow import progress
-
-    with sending(path), progress.transfer("uploading") as sent:
-        dataset = regrow.upload(path, name, on_progress=sent, reading=wanted)
-    with progress.checking():
-        dataset = regrow.wait_dataset(dataset["id"])
-    if dataset["state"] == "rejected":
-        if as_json:
-            print(json.dumps(dataset, indent=2))
-        fail(Exit.REFUSED, report.rejected(dataset))
-    return dataset
 
 
 def _wait(regrow: "Client", job: "Job") -> "Job":

@@ -12,9 +12,22 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Self, cast
+from urllib.parse import quote
 
 from regrow import DEFAULT_URL, pieces
-from regrow.answers import Dataset, Forgotten, Image, Item, ItemState, Job, Readiness, Reading
+from regrow.answers import (
+    Dataset,
+    Forgotten,
+    Image,
+    Item,
+    ItemState,
+    Job,
+    Prior,
+    Priors,
+    Readiness,
+    Reading,
+    Training,
+)
 from regrow.download import download
 from regrow.events import Event, listen
 from regrow.folder import zipped
@@ -227,6 +240,56 @@ class Client:
             Damaged: the bytes are not those the server announced.
         """
         return download(self._wire, f"/v1/jobs/{job_id}/archive", Path(path), on_progress)
+
+    def priors(self) -> Priors:
+        """The installed priors, and what is being trained."""
+        return cast(Priors, parsed(self._wire.get("/v1/priors")))
+
+    def prior(self, name: str) -> Prior:
+        return cast(Prior, parsed(self._wire.get(f"/v1/priors/{quote(name, safe='')}")))
+
+    def train_prior(self, spec: dict[str, Any], key: str | None = None) -> Training:
+        """Start to train a prior. `spec` says `dataset_id`, `name`, and what is to differ from the defaults: `recipe`,
+        `init`, `licence`, steps and sizes, as `/docs` lists them. `key` as for `create_job`."""
+        headers = {"Idempotency-Key": key or uuid.uuid4().hex}
+        return cast(Training, parsed(self._wire.post_once("/v1/priors", json=spec, headers=headers)))
+
+    def delete_prior(self, name: str) -> None:
+        """Remove a prior that was trained here, which no job that is not over may need."""
+        self._wire.delete(f"/v1/priors/{quote(name, safe='')}")
+
+    def trainings(self) -> Iterator[Training]:
+        """All trainings, newest first, page by page."""
+        return self._pages("/v1/trainings")
+
+    def training(self, training_id: str) -> Training:
+        return cast(Training, parsed(self._wire.get(f"/v1/trainings/{training_id}")))
+
+    def wait_training(self, training_id: str, on_poll: Callable[[Training], None] | None = None) -> Training:
+        """The training, once it is `done`, `failed` or `cancelled`. `on_poll` as for `wait_job`."""
+
+        def seen(answer: Any) -> bool:
+            if on_poll:
+                on_poll(answer)
+            return answer["state"] not in ("pending", "running")
+
+        return cast(Training, self._poll(f"/v1/trainings/{training_id}", seen))
+
+    def training_preview(self, training_id: str) -> bytes:
+        """A PNG of samples of what a training has learned so far."""
+        return self._wire.get(f"/v1/trainings/{training_id}/preview").content
+
+    def cancel_training(self, training_id: str) -> Training:
+        """End a training; `retry_training` goes on from its last checkpoint."""
+        return cast(Training, parsed(self._wire.post_once(f"/v1/trainings/{training_id}/cancel")))
+
+    def retry_training(self, training_id: str) -> Training:
+        """Go on with a training that failed or was cancelled."""
+        return cast(Training, parsed(self._wire.post_once(f"/v1/trainings/{training_id}/retry")))
+
+    def delete_training(self, training_id: str) -> None:
+        """Remove a training with its checkpoints, in whatever state it is; the prior it has made stays."""
+        self._wire.delete(f"/v1/trainings/{training_id}")
 
     def _tell(self, job_id: str, what: str, **body: Any) -> Job:
         # Each of these does no more when it is sent twice.

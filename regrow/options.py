@@ -39,7 +39,7 @@ Parent = Annotated[
 
 
 def reading(
-    format: Any, no_labels: bool, skip_bad_images: bool, group_pattern: str | None, parent: str | None
+    format: Any, no_labels: bool, skip_bad_images: bool, group_pattern: str | None, parent: str | None = None
 ) -> "Reading":
     """What of this was said."""
     said: Reading = {}

@@ -1,6 +1,6 @@
 """How a command ends: its exit codes, and what it says when something went wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -57,18 +57,14 @@ def talking(server: str) -> "Iterator[Client]":
 
 
 @contextmanager
-def going_on(job: "Job", server: str) -> Iterator[None]:
-    """Tells who interrupts the waiting that the work itself goes on."""
+def going_on(what: str, hints: Mapping[str, str], server: str) -> Iterator[None]:
+    """Tells who interrupts the waiting that the work itself goes on; `hints` are commands, by what they are for."""
     try:
         yield
     except KeyboardInterrupt:
         at = "" if server == DEFAULT_URL else f" --server {server}"
-        fail(
-            Exit.INTERRUPTED,
-            f"\nThe job itself is not interrupted. To watch it: regrow status {job['id']}{at}\n"
-            f"To end it: regrow cancel {job['id']}{at}\n"
-            f"To fetch what it made: regrow download {job['id']} -o OUT.zip{at}",
-        )
+        lines = [f"To {aim}: regrow {command}{at}" for aim, command in hints.items()]
+        fail(Exit.INTERRUPTED, "\n".join([f"\nThe {what} itself is not interrupted.", *lines]))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import httpx
 
 from regrow.errors import ProblemError, Unreachable
-from regrow.wire import Pauses, Wire, parsed
+from regrow.wire import Pauses, Wire, foreign, parsed
 
 LARGE = 32 * 2**20
 """Bytes from which on a file is sent in pieces."""
@@ -61,6 +61,8 @@ class _Sending:
                     raise
                 offset = None
                 continue
+            if "Upload-Offset" not in answer.headers:
+                raise foreign(answer)
             offset = int(answer.headers["Upload-Offset"])
             self._on_progress(offset, self.size)
             if "Regrow-Dataset" in answer.headers:

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from regrow.answers import Job, Wait
+from regrow.answers import Job, Training, Wait
+
+T = TypeVar("T", Job, Training)
 
 _LINE_EVERY = 0.1
 _WAITS: dict[Wait, str] = {
     "engine_changed": "it was made for another engine: regrow resume {id} --finish-with-new, or --restart",
     "prior_changed": "it was made for another prior: regrow resume {id} --finish-with-new, or --restart",
+    "prior_gone": "its prior was deleted",
     "no_worker": "no worker is there",
     "no_gpu": "the worker waits for its GPU",
     "storage_low": "the server waits for free space",
@@ -46,13 +50,45 @@ def expansion() -> Iterator[Callable[[Job], None]]:
     """Shows a job: call it with each answer."""
     shown = console()
     if not shown.is_terminal:
-        yield _Lines(shown)
+
+        def told(job: Job) -> None:
+            shown.print(f"{_doing(job)}: {job['progress']:.0%}, {said(job)}")
+
+        yield _tenths(told)
         return
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"), console=shown
     ) as bar:
         task = bar.add_task("regrowing", total=1.0, said="")
         yield lambda job: bar.update(task, completed=job["progress"], said=said(job), description=_doing(job))
+
+
+@contextmanager
+def training() -> Iterator[Callable[[Training], None]]:
+    """Shows a training: call it with each answer."""
+    shown = console()
+    if not shown.is_terminal:
+
+        def told(answer: Training) -> None:
+            shown.print(f"training: {answer['progress']:.0%}, {learned(answer)}")
+
+        yield _tenths(told)
+        return
+    with Progress(TextColumn("training"), BarColumn(), TextColumn("{task.fields[said]}"), console=shown) as bar:
+        task = bar.add_task("", total=1.0, said="")
+        yield lambda answer: bar.update(task, completed=answer["progress"], said=learned(answer))
+
+
+def learned(training: Training) -> str:
+    """A training's numbers on one line: `denoiser, step 1200 of 16000, loss 0.113, 3 h 20 min left`."""
+    parts = [training["stage"], f"step {training['step']} of {training['steps']}"] if training["steps"] else ["waiting"]
+    if training["loss"] is not None:
+        parts.append(f"loss {training['loss']:.3g}")
+    if training["eta_seconds"] is not None:
+        parts.append(f"{duration(training['eta_seconds'])} left")
+    if training["waits_for"] is not None:
+        parts.append(_WAITS[training["waits_for"]].format(id=training["id"]))
+    return ", ".join(parts)
 
 
 def said(job: Job) -> str:
@@ -91,16 +127,17 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-class _Lines:
-    """Prints a job's numbers each time another tenth of it is done."""
+def _tenths(show: Callable[[T], None]) -> Callable[[T], None]:
+    """Shows an answer each time another tenth of it is done."""
+    due = 0.0
 
-    def __init__(self, shown: Console) -> None:
-        self._shown, self._next = shown, 0.0
+    def shown(answer: T) -> None:
+        nonlocal due
+        if answer["progress"] >= due:
+            show(answer)
+            due = answer["progress"] + _LINE_EVERY
 
-    def __call__(self, job: Job) -> None:
-        if job["progress"] >= self._next:
-            self._shown.print(f"{_doing(job)}: {job['progress']:.0%}, {said(job)}")
-            self._next = job["progress"] + _LINE_EVERY
+    return shown
 
 
 def _doing(job: Job) -> str:

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from regrow.answers import Dataset, Item, Job, Report
-from regrow.progress import said, size
+from regrow.answers import Dataset, Item, Job, Prior, Priors, Report, Training
+from regrow.progress import learned, said, size
 
 _MOST_FAILED = 20
+_ORIGINS = {"builtin": "with Regrow", "folder": "folder", "trained": "trained here"}
 
 
 def dataset(found: Dataset) -> str:
@@ -51,6 +52,38 @@ def rejected(found: Dataset) -> str:
     return "\n".join([f"The dataset {found['name']} was rejected:", *faults])
 
 
+def priors(found: Priors) -> str:
+    """A line a prior, and one for each that is being trained."""
+    rows = [("PRIOR", "FROM", "PX", "SIZE", "STATE")]
+    for prior in found["items"]:
+        rows.append(
+            (prior["name"], _ORIGINS[prior["origin"]], str(prior["native_size"]), size(prior["bytes"]), "ready")
+        )
+    for each in found["trainings"]:
+        rows.append((each["name"], "trained here", "", "", f"{each['state']} {each['progress']:.0%}: {learned(each)}"))
+    return _table(rows)
+
+
+def prior(found: Prior) -> str:
+    """All about one prior: its card."""
+    where = _ORIGINS[found["origin"]]
+    about = (
+        f"Prior    {found['name']}: {where}, {found['native_size']} px, {size(found['bytes'])}, {found['sha256'][:12]}"
+    )
+    return f"{about}\n\n{found['card']}".rstrip()
+
+
+def training(found: Training) -> str:
+    """All about one training."""
+    lines = [
+        f"Training {found['id']}  {found['name']}: {found['state']}",
+        f"  {found['progress']:.0%}: {learned(found)}",
+    ]
+    if found["error"]:
+        lines.append(f"  {'failed' if found['state'] == 'failed' else 'last error'}: {found['error']['detail']}")
+    return "\n".join(lines)
+
+
 def jobs(found: Sequence[Job]) -> str:
     """A line a job."""
     if not found:
@@ -62,10 +95,7 @@ def jobs(found: Sequence[Job]) -> str:
         rows.append(
             (job["id"], job["state"], done, str(counts.get("failed", 0)), f"{job['progress']:.0%}", job["name"])
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return _table(rows)
 
 
 def job(found: Job, failed: Iterable[Item]) -> str:
@@ -93,6 +123,13 @@ def result(found: Job, archive: Path | None, sheet: Path | None) -> str:
     if sheet:
         lines.append(f"Sheet    {sheet.absolute()}")
     return "\n".join(lines)
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def _warnings(warnings: Iterable[str]) -> list[str]:

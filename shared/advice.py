@@ -1,8 +1,10 @@
 """What can be said of a job before anything runs: why it cannot work, and what its owner should know."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence, Set
 
 from shared.errors import Invalid
+from shared.formats import places
 from shared.images import can_hold
 from shared.models import Image
 from shared.plan import USELESS, corners
@@ -77,6 +79,16 @@ def warnings(spec: ExpansionSpec, resolved: ResolvedSpec, found: Sequence[Image]
             "`largest_difference` of the items. `output.image_format: png` keeps them exactly."
         )
     return said + _of_the_sampler(resolved, images)
+
+
+def known_to_the_prior(images: Iterable[tuple[str, str]], learned: Set[str]) -> list[str]:
+    """Sentences about images, given as split and hash, that are kept apart from training and yet trained the prior."""
+    known = Counter(split for split, sha256 in images if sha256 in learned and places.role(split) != "train")
+    return [
+        f"{count} of your {split} images trained this prior: it may draw them from memory, and what a detector scores "
+        "on them is too good."
+        for split, count in sorted(known.items())
+    ]
 
 
 def _of_the_sampler(resolved: ResolvedSpec, images: Sequence[Image]) -> list[str]:

@@ -13,15 +13,15 @@ from typing import Any, TypeVar
 
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from shared import datasets, leases, trash
 from shared.db import now
-from shared.errors import NotFound
+from shared.errors import Conflict, NotFound
 from shared.formats import FORMATS
 from shared.formats.faults import shown
-from shared.models import Archive, Dataset, Image, Item, Job, Receipt, Trash
-from shared.states import ArchiveState, DatasetState, ItemState
+from shared.models import Archive, Dataset, Image, Item, Job, Prior, Receipt, Training, Trash
+from shared.states import ArchiveState, DatasetState, ItemState, TrainingState
 from shared.storage import source_key, upload_key
 
 FORGOTTEN = "(forgotten)"
@@ -72,11 +72,12 @@ def look(session: Session, owner: str, dataset_id: str, wish: Wish) -> dict[str,
         NotFound, Conflict, Invalid: the dataset is not there, not checked yet, or rejected.
     """
     dataset = datasets.get_ready(session, owner, dataset_id)
-    return _told(dataset, wish, _find(session, dataset, wish))
+    return _told(session, dataset, wish, _find(session, dataset, wish))
 
 
 def forget(session: Session, owner: str, dataset_id: str, wish: Wish) -> Receipt | None:
-    """Remove images and all that came from them; None if none is meant. Raises what `look` raises.
+    """Remove images and all that came from them; None if none is meant. Raises what `look` raises, and Conflict while
+    there is a training on the dataset that is not done.
 
     What is left of their jobs goes on; `jobs.conclude` ends those of which nothing is left to make.
     """
@@ -85,7 +86,8 @@ def forget(session: Session, owner: str, dataset_id: str, wish: Wish) -> Receipt
     found = _find(session, dataset, wish)
     if not found.images:
         return None
-    body = _told(dataset, wish, found)
+    _refuse_while_learning(session, sorted({image.dataset_id for image in found.images}))
+    body = _told(session, dataset, wish, found)
     receipt = Receipt(owner=owner, dataset_id=dataset_id, body=body)
     session.add(receipt)
     session.flush()
@@ -189,7 +191,7 @@ def _results(session: Session, items: Sequence[Item], images: set[int]) -> list[
     return [key for key in keys if key not in kept]
 
 
-def _told(dataset: Dataset, wish: Wish, found: Found) -> dict[str, Any]:
+def _told(session: Session, dataset: Dataset, wish: Wish, found: Found) -> dict[str, Any]:
     variants: dict[int, list[dict[str, Any]]] = {image.id: [] for image in found.images}
     for item in found.items:
         if item.state == ItemState.DONE:
@@ -215,8 +217,32 @@ def _told(dataset: Dataset, wish: Wish, found: Found) -> dict[str, Any]:
             # A file that the upload may have left behind is not known to be there.
             "files": sum(not key.startswith("uploads/") for key in found.files),
         },
-        "priors": [],
+        "priors": _learned(session, {image.sha256 for image in found.images}),
     }
+
+
+def _learned(session: Session, hashes: set[str]) -> list[dict[str, Any]]:
+    """The priors that have learned from some images, as far as their cards tell: they cannot forget."""
+    made_by = select(Prior, Training.finished_at).outerjoin(Training, Training.id == Prior.training_id)
+    rows = session.execute(made_by.order_by(Prior.name).options(undefer(Prior.trained_on)))
+    return [
+        {"name": prior.name, "sha256": prior.sha256, "trained_at": at, "images": len(both)}
+        for prior, at in rows
+        if (both := hashes.intersection(prior.trained_on or ()))
+    ]
+
+
+def _refuse_while_learning(session: Session, datasets: Sequence[str]) -> None:
+    """Raises Conflict if a training on them is not done: it learns from what is forgotten, or, if it has failed or was
+    cancelled, keeps the images' latents so that it can be taken up again."""
+    for chunk in _chunks(datasets):
+        unfinished = Training.dataset_id.in_(chunk) & (Training.state != TrainingState.DONE)
+        found = session.execute(select(Training.id, Training.name, Training.state).where(unfinished).limit(1)).first()
+        if found:
+            raise Conflict(
+                f"Training {found.id} of the prior {found.name!r} on these images is {found.state} and holds on to them. "
+                "Delete it first, or wait until it is done."
+            )
 
 
 def _named(image: Image) -> dict[str, Any]:

@@ -163,9 +163,12 @@ def sweep(session: Session) -> int:
     return _return(session, Item.token.is_not(None) & (Item.lease_until < now()), lapsed=True)
 
 
-def waiting(session: Session) -> bool:
-    """Whether an item waits that may be claimed now."""
-    return session.scalar(select(Job.id).where(_OPEN, any_of(PENDING)).limit(1)) is not None
+def waiting(session: Session, priors: Collection[str] | None = None) -> bool:
+    """Whether an item waits that may be claimed now; `priors` as in `claim`, None: whoever may claim it."""
+    jobs = select(Job.id).where(_OPEN, any_of(PENDING)).limit(1)
+    if priors is not None:
+        jobs = jobs.where(Job.resolved["prior_sha256"].as_string().in_(priors))
+    return session.scalar(jobs) is not None
 
 
 def counts(session: Session, job_id: str) -> dict[ItemState, int]:

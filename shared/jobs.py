@@ -12,7 +12,7 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from shared import advice, datasets, items, leases, priors, trash
+from shared import advice, datasets, items, leases, priors, trainings, trash
 from shared.db import now
 from shared.errors import Conflict, Invalid, KeyReused, NotFound
 from shared.models import Archive, Dataset, IdempotencyKey, Image, Item, Job, Prior
@@ -83,7 +83,7 @@ def create(
         spec=spec.model_dump(mode="json"),
         resolved=resolved.model_dump(mode="json"),
         priority=spec.priority,
-        warnings=advice.warnings(spec, resolved, found, images),
+        warnings=advice.warnings(spec, resolved, found, images) + _known_to_the_prior(session, dataset, prior),
     )
     session.add(job)
     session.flush()
@@ -167,7 +167,7 @@ def delete_dataset(session: Session, owner: str, dataset_id: str) -> list[str]:
 
     Raises:
         NotFound: it is not there, or not theirs.
-        Conflict: one of its jobs is not over.
+        Conflict: one of its jobs, or a training on it, is not over.
     """
     dataset = datasets.get(session, owner, dataset_id)
     # A job that is being made of it at this moment is waited for, or finds it gone.
@@ -176,6 +176,7 @@ def delete_dataset(session: Session, owner: str, dataset_id: str) -> list[str]:
     live = [job for job in made if job.finished_at is None]
     if live:
         raise Conflict(f"Job {live[0].id} of this dataset is not over. Cancel or delete it first.")
+    trainings.delete_of(session, dataset_id)
     for job in made:
         delete(session, job)
     datasets.delete(session, dataset)
@@ -211,6 +212,14 @@ def conclude(session: Session) -> list[str]:
         if items.counts(session, job_id).get(ItemState.DONE):
             session.add(Archive(job_id=job_id))
     return finished
+
+
+def _known_to_the_prior(session: Session, dataset: Dataset, prior: Prior) -> list[str]:
+    learned = priors.trained_on(session, prior.name)
+    if not learned:
+        return []
+    rows = session.execute(select(Image.split, Image.sha256).where(Image.dataset_id == dataset.id))
+    return advice.known_to_the_prior([(split, sha256) for split, sha256 in rows], learned)
 
 
 def _change(session: Session, job: Job, statement: Any) -> None:

@@ -1,6 +1,7 @@
 """Leased work: who holds the token before `lease_until`, by the database's clock, holds the work.
 
-Datasets to check and archives to build are leased one by one, by the functions here; items in batches, in `items`.
+Datasets to check, archives to build and priors to train are leased one by one, by the functions here; items in batches,
+in `items`.
 """
 
 import secrets
@@ -12,12 +13,12 @@ from sqlalchemy import cast as cast_sql
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.db import now
-from shared.models import Archive, Dataset
+from shared.models import Archive, Dataset, Training
 
 MAX_LAPSES = 10
 GIVEN_UP = f"it was tried {MAX_LAPSES} times, and each time its worker failed or vanished; the worker's log says more"
 
-Leasable = type[Dataset | Archive]
+Leasable = type[Dataset | Archive | Training]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ def free(model: Leasable) -> ColumnElement[bool]:
     return or_(model.lease_until.is_(None), model.lease_until < now())
 
 
-def claim(session: Session, model: Leasable, todo: ColumnElement[bool], seconds: float) -> Claim | None:
-    """Take the oldest row for which `todo` holds and which nobody holds."""
+def claim(session: Session, model: Leasable, todo: ColumnElement[bool], seconds: float, **values: Any) -> Claim | None:
+    """Take the oldest row for which `todo` holds and which nobody holds, and write `values` to it."""
     key, token = _key(model), new_token()
     oldest = select(key).where(todo, free(model)).order_by(model.created_at).limit(1).with_for_update(skip_locked=True)
     # A token that is still there belongs to a worker that vanished.
@@ -46,7 +47,7 @@ def claim(session: Session, model: Leasable, todo: ColumnElement[bool], seconds:
     taken = session.scalar(
         update(model)
         .where(key == oldest.scalar_subquery())
-        .values(token=token, lease_until=now() + seconds, lapses=lapses)
+        .values(token=token, lease_until=now() + seconds, lapses=lapses, **values)
         .returning(key)
         .execution_options(synchronize_session=False)
     )
@@ -90,4 +91,4 @@ def changed(session: Session, statement: Update) -> int:
 
 
 def _key(model: Leasable) -> InstrumentedAttribute[str]:
-    return model.id if issubclass(model, Dataset) else model.job_id
+    return model.job_id if issubclass(model, Archive) else model.id

@@ -9,13 +9,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import literal, select
 from sqlalchemy.orm import Session
 
-from shared.errors import Invalid, NotConfigured
-from shared.models import Prior
+from shared import trash
+from shared.errors import Conflict, Invalid, NotConfigured, NotFound
+from shared.models import Job, Prior, Training
+from shared.states import LIVE_TRAINING
+from shared.storage import Folder, prior_key
 
+BUILTIN = "builtin"
 CARD = "README.md"
+FACTS = "card.json"
+"""What a prior's card says, for programs; not every prior has one."""
 
 
 def describe(name: str, folder: Path) -> Prior:
@@ -42,11 +48,14 @@ def describe(name: str, folder: Path) -> Prior:
         multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
         size=sum(path.stat().st_size for path in weights),
         card=card.read_text(encoding="utf-8") if card.is_file() else "",
+        trained_on=_trained_on(folder / FACTS),
     )
 
 
 def installed(folder: str) -> dict[str, Path]:
     """The sub-folders of a folder of priors, by their names; none if `folder` is empty.
+
+    Hidden ones, whose names begin with a dot, are priors being written.
 
     Raises:
         NotConfigured: it is not there.
@@ -55,21 +64,37 @@ def installed(folder: str) -> dict[str, Path]:
         return {}
     if not Path(folder).is_dir():
         raise NotConfigured(f"REGROW_PRIORS={folder} is not a folder.")
-    return {path.name: path for path in sorted(Path(folder).resolve().iterdir()) if path.is_dir()}
+    return {
+        path.name: path for path in sorted(Path(folder).resolve().iterdir()) if path.is_dir() and path.name[0] != "."
+    }
 
 
 def register(session: Session, name: str, folder: Path) -> Prior:
-    """Make a prior known to the service, or known anew after its files changed."""
+    """Make a prior known to the service, or known anew after its files changed.
+
+    Raises:
+        NotConfigured: it cannot be used, or one that was trained here has its name.
+    """
+    other = session.get(Prior, name)
+    if other is not None and other.training_id is not None:
+        raise NotConfigured(f"{folder}: a prior named {name!r} was trained here. Delete that, or rename this folder.")
     return session.merge(describe(name, folder))
 
 
-def find(session: Session, name: str) -> Prior:
-    """The prior of that name.
+def trained(session: Session, storage: Folder) -> dict[str, tuple[Path, str]]:
+    """Folder and hash of each prior that was trained here, by name, as far as its folder can be seen."""
+    rows = session.execute(select(Prior.name, Prior.training_id, Prior.sha256).where(Prior.training_id.is_not(None)))
+    found = {name: (storage.path(prior_key(str(training_id))).resolve(), sha256) for name, training_id, sha256 in rows}
+    return {name: (folder, sha256) for name, (folder, sha256) in found.items() if folder.is_dir()}
+
+
+def find(session: Session, name: str, *, hold: bool = False) -> Prior:
+    """The prior of that name; with `hold`, nobody deletes it before this transaction ends.
 
     Raises:
         Invalid: there is none; the message lists those there are.
     """
-    prior = session.get(Prior, name)
+    prior = session.get(Prior, name, with_for_update={"read": True} if hold else None)
     if prior is None:
         known = (
             ", ".join(sorted(row.name for row in session.scalars(select(Prior))))
@@ -79,10 +104,76 @@ def find(session: Session, name: str) -> Prior:
     return prior
 
 
+def get(session: Session, name: str) -> Prior:
+    """The same, of which a URL speaks.
+
+    Raises:
+        NotFound: there is none.
+    """
+    prior = session.get(Prior, name)
+    if prior is None:
+        raise NotFound(f"There is no prior {name!r}.")
+    return prior
+
+
+def delete(session: Session, name: str) -> None:
+    """Remove a prior that was trained here.
+
+    Raises:
+        NotFound: there is none of that name.
+        Conflict: it was not trained here, or a job that is not over, or a training, needs it.
+    """
+    prior = session.get(Prior, name, with_for_update=True)
+    if prior is None:
+        raise NotFound(f"There is no prior {name!r}.")
+    if prior.training_id is None:
+        where = "comes with Regrow" if name == BUILTIN else "was put into the folder REGROW_PRIORS by hand"
+        raise Conflict(f"The prior {name!r} {where}; only what was trained here can be deleted here.")
+    job = session.scalar(
+        select(Job.id).where(Job.finished_at.is_(None), Job.resolved["prior"].as_string() == name).limit(1)
+    )
+    if job:
+        raise Conflict(f"Job {job} is not over and needs the prior {name!r}. Cancel or delete it first.")
+    training = session.scalar(
+        select(Training.id).where(Training.init == name, Training.state.in_(LIVE_TRAINING)).limit(1)
+    )
+    if training:
+        raise Conflict(f"Training {training} starts from the prior {name!r}. Cancel or delete it first.")
+    trash.throw(session, select(literal(prior_key(prior.training_id))))
+    session.delete(prior)
+    session.flush()
+
+
+def trained_on(session: Session, name: str) -> set[str]:
+    """Hashes of the images that a prior learned from, as far as its card tells."""
+    return set(session.scalar(select(Prior.trained_on).where(Prior.name == name)) or [])
+
+
+def check_free(session: Session, name: str, training_id: str) -> None:
+    """Raises Conflict if a prior has the name, unless the training made it.
+
+    To be asked once the training was written as the one of that name that is not over: whoever was so before has left
+    its prior by then.
+    """
+    prior = session.get(Prior, name)
+    if prior is not None and prior.training_id != training_id:
+        raise Conflict(f"A prior named {name!r} is installed already. Choose another name, or delete it.")
+
+
 def check_canvas(prior: Prior, long_side: int | None) -> None:
     """Raises Invalid if the prior cannot work on a canvas of that long side; None is the prior's own size."""
     if prior.native_size % prior.multiple or (long_side or 0) % prior.multiple:
         raise Invalid(f"canvas.long_side must be a multiple of {prior.multiple} for the prior {prior.name!r}.")
+
+
+def _trained_on(path: Path) -> list[str]:
+    if not path.is_file():
+        return []
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))["about"]
+        return sorted({str(sha256) for sha256 in about.get("sources", [])})
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise NotConfigured(f"{path} is no card of a prior: it does not say `about` what it is.") from None
 
 
 def _config(folder: Path) -> dict[str, Any]:

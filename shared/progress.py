@@ -73,6 +73,8 @@ def _waits(session: Session, some: Sequence[Job]) -> dict[str, Wait | None]:
     for job in some:
         if job.resolved["engine"] != ENGINE_VERSION:
             found[job.id] = Wait.ENGINE_CHANGED
+        elif job.resolved["prior"] not in installed:
+            found[job.id] = Wait.PRIOR_GONE
         elif job.resolved["prior_sha256"] != installed.get(job.resolved["prior"]):
             found[job.id] = Wait.PRIOR_CHANGED
         else:

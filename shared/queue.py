@@ -1,4 +1,4 @@
-"""The whole contract between the API and the workers: three task names on two queues.
+"""The whole contract between the API and the workers: four task names on two queues.
 
 A message carries nothing but "there is work": which work, the database says. So a lost or doubled one does no harm.
 """
@@ -30,9 +30,10 @@ class Task(StrEnum):
     INGEST = "regrow.ingest"
     EXPAND = "regrow.expand"
     ARCHIVE = "regrow.archive"
+    TRAIN = "regrow.train"
 
 
-QUEUE_OF = {Task.INGEST: Queue.CPU, Task.EXPAND: Queue.GPU, Task.ARCHIVE: Queue.CPU}
+QUEUE_OF = {Task.INGEST: Queue.CPU, Task.EXPAND: Queue.GPU, Task.ARCHIVE: Queue.CPU, Task.TRAIN: Queue.GPU}
 
 Enqueue = Callable[[Task], None]
 

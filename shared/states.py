@@ -24,6 +24,18 @@ class ArchiveState(StrEnum):
     FAILED = "failed"
 
 
+class TrainingState(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+LIVE_TRAINING = (TrainingState.PENDING, TrainingState.RUNNING)
+"""Not over."""
+
+
 class JobState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
@@ -40,6 +52,7 @@ class Wait(StrEnum):
 
     ENGINE_CHANGED = "engine_changed"
     PRIOR_CHANGED = "prior_changed"
+    PRIOR_GONE = "prior_gone"
     NO_WORKER = "no_worker"
     NO_GPU = "no_gpu"
     STORAGE_LOW = "storage_low"

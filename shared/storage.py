@@ -34,6 +34,16 @@ def result_key(job_id: str, item_id: int, token: str, extension: str) -> str:
     return f"jobs/{job_id}/items/{item_id}-{token}.{extension}"
 
 
+def training_key(training_id: str, what: str = "") -> str:
+    """Where what a training keeps lies, a folder; `what` names something in it."""
+    return f"trainings/{training_id}/{what}"
+
+
+def prior_key(training_id: str) -> str:
+    """Where the prior that a training has made lies, a folder."""
+    return f"priors/{training_id}/"
+
+
 def archive_key(job_id: str, token: str) -> str:
     return f"archives/{job_id}-{token}.zip"
 
@@ -75,8 +85,8 @@ class Folder:
 
     @contextmanager
     def growing(self, key: str) -> Iterator[BinaryIO]:
-        """The file of `key` itself, to be added to by one process at a time; it is made where it is missing, and taken
-        away again if nothing was written to it. What was written counts once `os.fsync` was called.
+        """The file of `key` itself, without a buffer, to be added to by one process at a time. It is made where it is
+        missing, and taken away again if nothing was written to it. What was written counts once `os.fsync` was called.
 
         Raises:
             Locked: somebody else has it.
@@ -85,7 +95,7 @@ class Folder:
         self._make_root()
         path.parent.mkdir(parents=True, exist_ok=True)
         new = not path.exists()
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
             try:
                 # Of the file and not of a row: it ends with the process that has it.
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -98,7 +108,6 @@ class Folder:
             try:
                 yield file
             finally:
-                file.flush()
                 state = os.fstat(file.fileno())
                 if state.st_nlink and not state.st_size:
                     path.unlink()
@@ -130,8 +139,11 @@ class Folder:
         return self.path(key).is_file()
 
     def delete(self, key: str) -> None:
-        """Remove `key`; nothing happens if it is not there."""
-        self.path(key).unlink(missing_ok=True)
+        """Remove `key`, or all that lies in it if it ends in a slash; nothing happens if it is not there."""
+        if not key.endswith("/"):
+            self.path(key).unlink(missing_ok=True)
+        elif self.path(key).is_dir():
+            shutil.rmtree(self.path(key))
 
     def path(self, key: str) -> Path:
         """The file behind `key`."""

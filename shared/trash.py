@@ -8,9 +8,9 @@ from sqlalchemy import Select, delete, insert, select
 from sqlalchemy.orm import Session
 
 from shared.db import lock_table
-from shared.models import Archive, Dataset, Image, Item, Trash
+from shared.models import Archive, Dataset, Image, Item, Prior, Trash
 from shared.states import DatasetState
-from shared.storage import SOURCES, Folder, source_key
+from shared.storage import SOURCES, Folder, prior_key, source_key
 
 _CHUNK = 1000
 
@@ -56,4 +56,6 @@ def _needed(session: Session, keys: Collection[str]) -> set[str]:
     originals = {source_key(sha256) for sha256 in session.scalars(sources.union(masks)) if sha256}
     results = session.scalars(select(Item.result_key).where(Item.result_key.in_(keys)))
     archives = session.scalars(select(Archive.key).where(Archive.key.in_(keys)))
-    return originals | {key for key in [*results, *archives] if key}
+    made_here = session.scalars(select(Prior.training_id).where(Prior.training_id.is_not(None)))
+    priors = {prior_key(training_id) for training_id in made_here if training_id}
+    return originals | priors | {key for key in [*results, *archives] if key}

@@ -39,9 +39,22 @@ def samplers(device: torch.device, wanted: int) -> int:
         return wanted
     if device.type != "cpu":
         return 1
-    # The cores this process may use, where the system tells: a container may have fewer than the machine.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, 8)
+    return min(cores(), 8)
+
+
+def threads_for_training(least: int) -> int:
+    """All cores, where that is no risk, or else `least`.
+
+    Threads that wait actively would make it a hundred times slower beside a busy neighbour; and OMP_NUM_THREADS is
+    somebody's word on how many there are to be.
+    """
+    passive = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
+    return max(least, cores()) if passive and "OMP_NUM_THREADS" not in os.environ else least
+
+
+def cores() -> int:
+    """The cores this process may use, where the system tells: a container may have fewer than the machine."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) or 1
 
 
 def describe(device: torch.device) -> str:

@@ -3,9 +3,10 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from shared.items import Work
 from shared.plan import Labels
 from shared.sources import uploaded_mask
 from shared.storage import source_key
+from worker.blame import out_of_memory
 from worker.overlap import Overlap
 from worker.psld.prior import LatentPrior
 from worker.recipe import regrow
-from worker.settle import Refused, Stopped, fate, out_of_memory, settle
+from worker.settle import Refused, Stopped, fate, settle
 from worker.sketch import Sketch
 from worker.studio import Studio
 
@@ -38,10 +40,12 @@ def expand_next(studio: Studio, overlap: Overlap, wake: Callable[[], None]) -> i
     if studio.stop():
         return 0
     overlap.make_room()
-    works = _claim(studio)
+    with studio.sessions.read() as session:
+        folders = studio.folders(session)
+    works = _claim(studio, folders)
     if not works and overlap.drain():
         # What was being settled may have failed, and is to be tried again.
-        works = _claim(studio)
+        works = _claim(studio, folders)
     if not works:
         return 0
     # From here on: being told to end (SystemExit) may come at any moment, while others are woken too.
@@ -60,7 +64,7 @@ def expand_next(studio: Studio, overlap: Overlap, wake: Callable[[], None]) -> i
     try:
         if suspect:
             overlap.drain()
-        _make(studio, overlap, works, on_step)
+        _make(studio, overlap, works, folders[works[0].resolved.prior_sha256], on_step)
     except Stopped:
         log.info("stopped at step %d; %d items go back", batch.pace.step, len(works))
     except torch.AcceleratorError:
@@ -75,15 +79,15 @@ def expand_next(studio: Studio, overlap: Overlap, wake: Callable[[], None]) -> i
     return len(works)
 
 
-def _claim(studio: Studio) -> Sequence[Work]:
-    hashes = dict(studio.prior_folders.values())
-    loaded = {hashes[folder] for folder in studio.priors.loaded(str(studio.device)) if folder in hashes}
+def _claim(studio: Studio, folders: Mapping[str, Path]) -> Sequence[Work]:
+    warm = studio.priors.loaded(str(studio.device))
+    loaded = [sha256 for sha256, folder in folders.items() if folder in warm]
     lease = studio.settings.lease_seconds
     with studio.sessions.write() as session:
-        return items.claim(session, studio.name, studio.batches.limit, lease, priors=hashes.values(), warm=loaded)
+        return items.claim(session, studio.name, studio.batches.limit, lease, priors=folders.keys(), warm=loaded)
 
 
-def _make(studio: Studio, overlap: Overlap, works: Sequence[Work], on_step: OnStep) -> None:
+def _make(studio: Studio, overlap: Overlap, works: Sequence[Work], folder: Path, on_step: OnStep) -> None:
     sketches = []
     for work in works:
         with fate(studio, work):
@@ -95,8 +99,6 @@ def _make(studio: Studio, overlap: Overlap, works: Sequence[Work], on_step: OnSt
     if not sketches:
         return
     # Outside every item's fate: a prior that cannot be loaded is this worker's trouble, not theirs.
-    wanted = works[0].resolved.prior_sha256
-    folder = next(folder for folder, sha256 in studio.prior_folders.values() if sha256 == wanted)
     prior = studio.priors.get(folder, str(studio.device))
     for group in _batches(sketches):
         _paint(studio, overlap, prior, group, on_step)

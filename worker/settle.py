@@ -1,6 +1,5 @@
 """What becomes of an item: its image is stored and noted, or its row says why there is none."""
 
-import errno
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,13 +13,12 @@ from shared import images, items, plan
 from shared.errors import RegrowError
 from shared.items import Result, Work
 from shared.storage import result_key, sha256
+from worker.blame import out_of_memory, storage_away
 from worker.psld.sampler import NumericalFault
 from worker.sketch import Sketch, of_the_canvas, of_the_file
 from worker.studio import Studio
 
 log = logging.getLogger(__name__)
-
-_STORAGE_AWAY = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENOTCONN, errno.EIO}
 
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "BMP": "bmp", "TIFF": "tif", "WEBP": "webp"}
 
@@ -54,7 +52,7 @@ def fate(studio: Studio, work: Work) -> Iterator[None]:
         _fail(studio, work, "numerical_fault", detail, final=True)
     except OSError as error:
         # A full disk or a share that is away: no fault of the item's, so no attempt of its is spent.
-        if error.errno in _STORAGE_AWAY or not studio.storage.there():
+        if storage_away(error, studio.storage):
             raise
         _fail(studio, work, "storage", f"{error.strerror or error}: {error.filename}", final=False)
     except torch.AcceleratorError:
@@ -105,11 +103,6 @@ def _settle(
     if not settled:
         # Another worker has the item now: its image stays, this one goes.
         studio.storage.delete(key)
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether the device, or the machine, had no memory left. For a CPU's, torch has no error of its own."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def _fail(studio: Studio, work: Work, kind: str, detail: str, *, final: bool) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sqlalchemy.orm import Session
 
+from shared import priors
 from shared.db import Sessions
 from shared.settings import Settings
 from shared.storage import Folder
@@ -35,7 +37,12 @@ class Studio:
     batches: Batches
     priors: PriorCache
     prior_folders: dict[str, tuple[Path, str]]
-    """Folder and hash of each installed prior, by name."""
+    """Folder and hash of each prior that was there when the process started, by name."""
     made_by: dict[str, Any]
     stop: Callable[[], bool]
     """Asked between steps: is this process to end, because nobody waits for it any more?"""
+
+    def folders(self, session: Session) -> dict[str, Path]:
+        """Where each prior that can be used at this moment lies, by its hash: also what was trained since."""
+        found = self.prior_folders | priors.trained(session, self.storage)
+        return {sha256: folder for folder, sha256 in found.values()}

@@ -10,7 +10,7 @@ from types import FrameType
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import archives, datasets, items, jobs, trash, uploads
+from shared import archives, datasets, items, jobs, stretches, trash, uploads
 from shared.db import Sessions, make_sessions
 from shared.queue import Task, make_app, make_enqueue
 from shared.settings import Settings
@@ -24,11 +24,13 @@ def sweep(sessions: Sessions, storage: Folder) -> set[Task]:
     with sessions.write() as session:
         freed = items.sweep(session)
         given_up = datasets.sweep(session) + archives.sweep(session)
+        left = stretches.sweep(session)
         expired = uploads.sweep(session)
     with sessions.write() as session:
         finished = jobs.conclude(session)
-    if freed or given_up or finished:
-        log.info("%d items freed, %d checks or archives given up, %d jobs finished", freed, given_up, len(finished))
+    if freed or given_up or left or finished:
+        said = "%d items and %d trainings freed, %d checks or archives given up, %d jobs finished"
+        log.info(said, freed, left, given_up, len(finished))
     if expired:
         log.info("%d uploads have expired", expired)
     with sessions.read() as session:
@@ -36,6 +38,7 @@ def sweep(sessions: Sessions, storage: Folder) -> set[Task]:
             Task.EXPAND: items.waiting(session),
             Task.INGEST: datasets.waiting(session),
             Task.ARCHIVE: archives.waiting(session),
+            Task.TRAIN: stretches.waiting(session),
         }
     _empty_trash(sessions, storage)
     return {task for task, there_is in found.items() if there_is}

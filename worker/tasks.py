@@ -10,7 +10,7 @@ from collections.abc import Callable
 from celery import shared_task
 from sqlalchemy.orm import Session
 
-from shared import archives, datasets, items, jobs
+from shared import archives, datasets, items, jobs, stretches
 from shared.queue import Task
 from worker.main import Bench, bench, studio
 
@@ -55,6 +55,21 @@ def archive() -> None:
     from worker.archive import build_next
 
     _stint(Task.ARCHIVE, lambda at: build_next(at.settings, at.sessions, at.storage), archives.waiting)
+
+
+@shared_task(name=Task.TRAIN)
+def train() -> None:
+    from worker.train import train_next
+
+    def work(at: Bench) -> bool:
+        def make_way() -> None:
+            at.enqueue(Task.EXPAND)
+            # Behind the items that wait, so that it goes on as soon as there are no more.
+            at.enqueue(Task.TRAIN)
+
+        return train_next(studio(), make_way)
+
+    _stint(Task.TRAIN, work, stretches.waiting)
 
 
 def _stint(task: Task, work: Callable[[Bench], bool], waiting: Callable[[Session], bool]) -> None:

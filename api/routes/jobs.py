@@ -1,9 +1,8 @@
 """Jobs: made, watched, and told what to do. What a route asks for may be the case already: each can be repeated."""
 
 from collections.abc import Callable
-from typing import Annotated
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
@@ -13,7 +12,7 @@ from api.deps import Caller, Parts, PartsDep, SessionsDep, WatchDep
 from api.downloads import known
 from api.pages import AskedDep, Page
 from api.problems import documented
-from api.routes import HexId
+from api.routes import HexId, IdempotencyKey
 from shared import jobs, priors, progress
 from shared.models import Job
 from shared.queue import Task
@@ -31,16 +30,7 @@ def create_job(
     caller: Caller,
     parts: PartsDep,
     response: Response,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=255,
-            pattern=r"^[\x21-\x7e]+$",
-            description="Any text that no other request has. The same request under the same key makes no second job, "
-            "so that it can be sent again when its answer was lost; another request under it is refused (422).",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> schemas.Job:
     """One item is made for each labelled image and variant; workers take them from there.
 
@@ -142,7 +132,7 @@ def delete_job(job_id: HexId, caller: Caller, parts: PartsDep) -> None:
 
 def _create(parts: Parts, owner: str, spec: ExpansionSpec, key: str | None) -> schemas.Job:
     with parts.sessions.write() as session:
-        prior = priors.find(session, spec.prior)
+        prior = priors.find(session, spec.prior, hold=True)
         job_id = jobs.create(session, owner, spec, prior, parts.settings.max_items, key).id
     return _concluded(parts, owner, job_id)
 

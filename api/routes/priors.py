@@ -1,18 +1,82 @@
-"""Installed priors."""
+"""Priors: installed ones, and how to come by one of one's own."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+from pydantic import AfterValidator
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from api import schemas
-from api.deps import SessionsDep
-from shared.models import Prior
+from api.deps import Caller, Parts, PartsDep, SessionsDep
+from api.problems import documented
+from api.routes import IdempotencyKey, trainings
+from shared import priors
+from shared import trainings as life
+from shared.errors import NotFound
+from shared.models import Prior, Training
+from shared.queue import Task
+from shared.states import LIVE_TRAINING
+from shared.trainings import TrainingSpec
 
 router = APIRouter(prefix="/v1/priors", tags=["priors"])
 
 
-@router.get("", summary="List the installed priors")
-def list_priors(sessions: SessionsDep) -> schemas.Priors:
-    """A prior is the model that regrows what is hidden. Workers register those they find when they start."""
+def _name(value: str) -> str:
+    if "\0" in value:
+        raise NotFound(f"There is no prior {value!r}.")
+    return value
+
+
+Name = Annotated[str, Path(description="A prior's name.", max_length=100), AfterValidator(_name)]
+
+
+@router.get("", summary="List the installed priors, and what is being trained")
+def list_priors(caller: Caller, sessions: SessionsDep) -> schemas.Priors:
+    """A prior is the model that regrows what is hidden. Workers register those they find when they start; those that
+    were trained here can be used at once."""
+    mine = select(Training).where(Training.owner == caller, Training.state.in_(LIVE_TRAINING))
     with sessions.read() as session:
         rows = session.scalars(select(Prior).order_by(Prior.name)).all()
-        return schemas.Priors(items=[schemas.Prior.from_row(row) for row in rows])
+        live = session.scalars(mine.order_by(Training.created_at, Training.id)).all()
+        return schemas.Priors(
+            items=[schemas.Prior.from_row(row) for row in rows], trainings=trainings.told(session, live)
+        )
+
+
+@router.post("", status_code=202, summary="Train a prior", responses=documented(400, 404, 409, 413, 422))
+def create_prior(
+    spec: TrainingSpec, caller: Caller, parts: PartsDep, response: Response, idempotency_key: IdempotencyKey = None
+) -> schemas.Training:
+    """From the images of the dataset's split `train`; no other is looked at. A gpu worker does it, between the jobs,
+    checkpoint by checkpoint; `Location` says how far it is. In the end there is a prior that jobs can name.
+
+    409 where the name belongs to a prior, or to another training that is not over.
+    """
+    try:
+        training = _create(parts, caller, spec, idempotency_key)
+    except IntegrityError:
+        # The same request, or the same name, came twice at the same moment: now it is a fact.
+        training = _create(parts, caller, spec, idempotency_key)
+    parts.enqueue(Task.TRAIN)
+    response.headers.update({"Location": f"{trainings.PATH}/{training.id}", "Retry-After": "1"})
+    return training
+
+
+@router.get("/{name}", summary="A prior and its card", responses=documented(404, 422))
+def get_prior(name: Name, sessions: SessionsDep) -> schemas.Prior:
+    """What it is, and from where."""
+    with sessions.read() as session:
+        return schemas.Prior.from_row(priors.get(session, name))
+
+
+@router.delete("/{name}", status_code=204, summary="Delete a prior", responses=documented(404, 409, 422))
+def delete_prior(name: Name, sessions: SessionsDep) -> None:
+    """Only what was trained here can be deleted. 409 while a job that is not over, or a training, needs it."""
+    with sessions.write() as session:
+        priors.delete(session, name)
+
+
+def _create(parts: Parts, owner: str, spec: TrainingSpec, key: str | None) -> schemas.Training:
+    with parts.sessions.write() as session:
+        return trainings.told(session, [life.create(session, owner, spec, key)])[0]

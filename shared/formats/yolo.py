@@ -56,7 +56,7 @@ def read(archive: SafeZip) -> Contents:
 
 def sign(members: Sequence[str]) -> str | None:
     """The member that makes an archive a YOLO set: a label file."""
-    return next((name for name in members if name.endswith(".txt") and "labels" in name.split("/")[:-1]), None)
+    return next(_label_files(members), None)
 
 
 def variant_paths(image: str, _of_source: str | None, stem_suffix: str, extension: str, /) -> tuple[str, str | None]:
@@ -145,8 +145,14 @@ def _label_warnings(members: Sequence[str], samples: Iterable[Sample], files: Ma
 
 
 def _lost(members: Sequence[str], files: Mapping[str, LabelFile]) -> list[str]:
-    texts = [name for name in members if name.endswith(".txt") and "labels" in name.split("/")[:-1]]
-    return [name for name in texts if name not in files and name.rpartition("/")[2] not in NO_LABELS]
+    return [name for name in _label_files(members) if name not in files]
+
+
+def _label_files(members: Sequence[str]) -> Iterator[str]:
+    for name in members:
+        *folders, file = name.split("/")
+        if file.endswith(".txt") and file not in NO_LABELS and "labels" in folders:
+            yield name
 
 
 def _where(files: Mapping[str, LabelFile], trait: str) -> list[str]:

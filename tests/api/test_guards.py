@@ -1,9 +1,12 @@
 """What is refused before any route sees it."""
 
+import select
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 from service import MAX_UPLOAD, Service
 
@@ -105,6 +108,35 @@ def test_a_body_that_says_it_is_too_large_is_not_read(service: Service) -> None:
     assert head["status"] == 413
     assert (b"content-type", b"application/problem+json") in head["headers"]
     assert b"larger than the 1,053,576 bytes" in body["body"]
+
+
+def test_a_form_in_chunks_is_cut_off_where_the_limit_is(live: Service) -> None:
+    url = httpx.URL(live.client.base_url)
+    head = f"POST /v1/datasets HTTP/1.1\r\nHost: {url.host}:{url.port}\r\nTransfer-Encoding: chunked\r\n"
+    head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+    start = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\n'
+    sent = 0
+    with socket.create_connection((url.host, url.port), timeout=60) as connection:
+        connection.sendall(head.encode() + b"%x\r\n%s\r\n" % (len(start), start))
+        while not select.select([connection], [], [], 0)[0]:
+            connection.sendall(b"10000\r\n%s\r\n" % bytes(2**16))
+            sent += 2**16
+            assert sent < 2**27, "it takes more and more"
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+    assert not list(live.storage.root.rglob("*.part"))
+    assert live.get("/v1/datasets")["items"] == []
+
+
+def test_a_form_longer_than_it_says_is_no_upload(live: Service) -> None:
+    url = httpx.URL(live.client.base_url)
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\nPK\r\n--x--\r\n'
+    head = f"POST /v1/datasets HTTP/1.1\r\nHost: {url.host}:{url.port}\r\nContent-Length: {len(form) - 20}\r\n"
+    head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+    with socket.create_connection((url.host, url.port), timeout=60) as connection:
+        connection.sendall(head.encode() + form)
+        assert connection.recv(100).startswith(b"HTTP/1.1 4")
+    assert live.get("/v1/datasets")["items"] == []
+    assert live.hints == []
 
 
 def test_a_body_at_the_limit_is_read_whole() -> None:

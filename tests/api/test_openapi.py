@@ -53,7 +53,19 @@ def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> 
         "get_item_image",
         "get_item_mask",
         "get_archive",
+        "forget_images",
+        "list_receipts",
+        "get_receipt",
         "list_priors",
+        "create_prior",
+        "get_prior",
+        "delete_prior",
+        "list_trainings",
+        "get_training",
+        "delete_training",
+        "get_training_preview",
+        "cancel_training",
+        "retry_training",
         "get_health",
         "get_readiness",
     ]
@@ -82,11 +94,12 @@ def test_every_operation_says_what_it_does_and_how_it_may_fail(document: dict[st
 
 def test_every_field_of_a_request_says_what_it_is_for(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
-    fields = schemas["ExpansionSpec"]["properties"]
-    assert len(fields) > 10
-    for field in fields.values():
-        kind = schemas.get(field.get("$ref", "").rpartition("/")[2], {})
-        assert field.get("description") or kind["description"]
+    for request in ("ExpansionSpec", "TrainingSpec"):
+        fields = schemas[request]["properties"]
+        assert len(fields) > 10
+        for field in fields.values():
+            kind = schemas.get(field.get("$ref", "").rpartition("/")[2], {})
+            assert field.get("description") or kind["description"]
     for _, operation in operations(document):
         assert all(parameter["description"] for parameter in operation.get("parameters", []))
 

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import errno
 import hashlib
 import socket
 import threading
@@ -294,24 +295,33 @@ def test_a_file_that_lost_its_bytes_is_not_gone_on_with(service: Service) -> Non
     assert problem(add(service, path, 1000, FILE[1000:]))[:2] == (410, "gone")
 
 
+@pytest.mark.parametrize("fails", ["write", "fsync"])
 def test_a_full_disk_is_told_and_costs_nothing_of_what_was_kept(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: Service, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     path = announced(service)
     add(service, path, 0, FILE[:1000])
-    with monkeypatch.context() as full, contextlib.ExitStack() as files:
-        whole = reception.receiving
-
-        @contextlib.contextmanager
-        def no_room(*arguments: Any) -> Iterator[Any]:
-            with whole(*arguments) as made:
-                made.file = files.enter_context(open("/dev/full", "wb", buffering=0))  # noqa: PTH123
-                yield made
-
-        full.setattr("api.routes.uploads.receiving", no_room)
-        assert problem(add(service, path, 1000, FILE[1000:]))[:2] == (507, "insufficient-storage")
+    with monkeypatch.context() as full:
+        if fails == "write":
+            full.setattr("api.routes.uploads.receiving", on_a_full_disk)
+        else:
+            full.setattr("os.fsync", no_space)
+        refused = add(service, path, 1000, FILE[1000:])
+    assert problem(refused)[:2] == (507, "insufficient-storage")
     assert head(service, path).headers["upload-offset"] == "1000"
     assert add(service, path, 1000, FILE[1000:]).headers["regrow-dataset"]
+    assert service.storage.read(upload_key(path.rpartition("/")[2])) == FILE
+
+
+@contextlib.contextmanager
+def on_a_full_disk(*arguments: Any) -> Iterator[reception.Reception]:
+    with reception.receiving(*arguments) as made, open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
+        made.file = full
+        yield made
+
+
+def no_space(_file: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_one_process_at_a_time_has_the_file(service: Service) -> None:

@@ -1,6 +1,7 @@
 """The real API on a real port, with workers that copy instead of regrow, and a saboteur on the line."""
 
 import asyncio
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 import uvicorn
 from click.testing import Result as CliResult
 from PIL import Image
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,12 +25,13 @@ from migrations import upgrade
 from regrow import Client, cli
 from regrow.answers import Job
 from samples.phantoms import write_dataset
-from shared import items, jobs, priors
+from shared import items, jobs, priors, stretches
 from shared.db import Sessions, make_sessions
 from shared.items import Result, Work
-from shared.models import Item, Prior
+from shared.models import Item, Prior, Training
 from shared.settings import Settings
-from shared.storage import Folder, result_key, sha256, source_key
+from shared.storage import Folder, prior_key, result_key, sha256, source_key, training_key
+from shared.stretches import Noted
 from worker.archive import build_next
 from worker.ingest import check_next
 
@@ -106,6 +108,8 @@ class Service:
     """Cleared: items wait."""
     fails: Callable[[Work], bool]
     """Which items fail."""
+    unteachable: bool = False
+    """Trainings fail."""
 
 
 @pytest.fixture(scope="session")
@@ -144,9 +148,12 @@ def service(_service: Service) -> Iterator[Service]:
     vars(_service.line).update(vars(Line(_service.line.app)))
     _service.open.set()
     _service.fails = lambda work: False
+    _service.unteachable = False
     with _service.sessions.write() as session:
         # What this one made is not taken over by the next, which may want to see it made.
         session.execute(update(Item).values(work_key="spent"))
+        session.execute(delete(Training))
+        session.execute(delete(Prior).where(Prior.training_id.is_not(None)))
 
 
 @pytest.fixture
@@ -186,6 +193,14 @@ def finished(_service: Service, dataset_id: str) -> Job:
         return client.wait_job(client.create_job({"dataset_id": dataset_id})["id"])
 
 
+@pytest.fixture(scope="session")
+def lessons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A YOLO dataset with enough phantoms to train a prior."""
+    path = tmp_path_factory.mktemp("lessons") / "lessons.zip"
+    write_dataset(path, 30, 9, (100, 120))
+    return path
+
+
 @pytest.fixture
 def bad_zip(tmp_path: Path) -> Path:
     path = tmp_path / "bad.zip"
@@ -202,11 +217,35 @@ def _work(settings: Settings, service: Service, over: threading.Event) -> None:
         with service.sessions.write() as session:
             known = session.scalars(select(Prior.sha256)).all()
             works = items.claim(session, "copyist", 4, 30, priors=known)
+        _train(service)
         for work in works:
             _settle(service, work)
         with service.sessions.write() as session:
             jobs.conclude(session)
         build_next(settings, service.sessions, service.storage)
+
+
+def _train(service: Service) -> None:
+    """The new prior is the one that comes with Regrow; its samples are a white square."""
+    with service.sessions.write() as session:
+        work = stretches.claim(session, "copyist", 30, hashes=[], jobs_wait=False)
+    if work is None:
+        return
+    if service.unteachable:
+        with service.sessions.write() as session:
+            stretches.fail(session, work.claim, "invalid", "The ink was spilt.", final=True)
+        return
+    training_id = work.claim.id
+    with service.storage.writing(training_key(training_id, "preview.png")) as file:
+        Image.new("L", (8, 8), 255).save(file, "PNG")
+    with service.sessions.write() as session:
+        stretches.renew(session, work.claim, Noted("denoiser", 20, 40, 0.5, 0.1), 30, checkpointed=True)
+    folder = service.storage.path(prior_key(training_id))
+    shutil.copytree(Path(worker.__file__).parent / "priors" / "builtin", folder)
+    prior = priors.describe(work.name, folder)
+    prior.training_id = training_id
+    with service.sessions.write() as session:
+        stretches.finish(session, work, prior)
 
 
 def _settle(service: Service, work: Work) -> None:

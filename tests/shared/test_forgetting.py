@@ -12,9 +12,9 @@ from shared.db import Sessions
 from shared.errors import Conflict, NotFound
 from shared.forgetting import Wish
 from shared.items import Work
-from shared.models import Archive, Dataset, Image, Item, Job, Receipt
+from shared.models import Archive, Dataset, Image, Item, Job, Prior, Receipt, Training
 from shared.spec import ExpansionSpec
-from shared.states import ArchiveState, ItemState
+from shared.states import ArchiveState, ItemState, TrainingState
 from shared.storage import Folder, archive_key, source_key
 
 
@@ -245,6 +245,39 @@ def test_no_report_or_warning_tells_of_it(sessions: Sessions, storage: Folder) -
         assert session.get_one(Dataset, child).report == covered
         assert session.get_one(Dataset, child).warnings == ["Look at (forgotten), p12."]
         assert session.get_one(Job, job_id).warnings == ["(forgotten) is small."]
+
+
+def test_the_priors_that_have_learned_from_it_are_named(sessions: Sessions, storage: Folder) -> None:
+    dataset_id = make_set(sessions, storage, new_image("1"), new_image("2"))
+    learned = [new_image("1").sha256, "f" * 64]
+    about = {"native_size": 64, "multiple": 8, "size": 1, "card": ""}
+    with sessions.write() as session:
+        made = Training(owner="local", name="mine", dataset_id=dataset_id, request_sha256="r", settings={}, images=2)
+        made.state, made.finished_at = TrainingState.DONE, 1234.5
+        session.add(made)
+        session.flush()
+        session.add(Prior(name="mine", sha256="1" * 64, training_id=made.id, trained_on=learned, **about))
+        session.add(Prior(name="brought", sha256="2" * 64, trained_on=learned, **about))
+        session.add(Prior(name="other", sha256="3" * 64, trained_on=["f" * 64], **about))
+    assert body(sessions, forget(sessions, dataset_id, Wish("1.png")))["priors"] == [
+        {"name": "brought", "sha256": "2" * 64, "trained_at": None, "images": 1},
+        {"name": "mine", "sha256": "1" * 64, "trained_at": 1234.5, "images": 1},
+    ]
+
+
+@pytest.mark.parametrize("state", sorted(set(TrainingState) - {TrainingState.DONE}))
+def test_nothing_is_forgotten_while_a_training_holds_on_to_it(
+    sessions: Sessions, storage: Folder, state: TrainingState
+) -> None:
+    dataset_id, other = make_set(sessions, storage, new_image("1")), make_set(sessions, storage, new_image("1"))
+    with sessions.write() as session:
+        training = Training(owner="local", name="mine", dataset_id=other, request_sha256="r", settings={}, images=1)
+        training.state = state
+        session.add(training)
+    with pytest.raises(Conflict, match=f"'mine' on these images is {state} and"):
+        forget(sessions, dataset_id, Wish("*", everywhere=True))
+    assert paths(sessions, dataset_id) == ["images/train/1.png"]
+    assert forget(sessions, dataset_id, Wish("*"))
 
 
 @pytest.mark.parametrize(

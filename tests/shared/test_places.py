@@ -1,6 +1,7 @@
 """Images are found by what is written of them, however many there are."""
 
 import pytest
+from format_files import read
 
 from shared.formats import places
 from shared.formats.places import Finder
@@ -51,6 +52,31 @@ def test_folders_around_a_set_end_where_it_begins(members: list[str], top: str) 
 
 
 @pytest.mark.parametrize(
+    ("files", "image", "mask"),
+    [
+        (
+            {
+                "annotations/instances_train.json": b'{"annotations": [], "categories": [], "images": '
+                b'[{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}]}'
+            },
+            "train/a.jpg",
+            "masks/train/a.png",
+        ),
+        (
+            {"Annotations/a.xml": b"<annotation><size><width>9</width><height>9</height></size></annotation>"},
+            "JPEGImages/a.jpg",
+            "masks/a.png",
+        ),
+        ({"obj.names": b"x"}, "obj_train_data/a.jpg", "masks/obj_train_data/a.png"),
+    ],
+)
+def test_a_mask_comes_with_its_image_in_every_format(files: dict[str, bytes], image: str, mask: str) -> None:
+    contents = read({**files, image: b"", mask: b""})
+    assert [(sample.image, sample.mask) for sample in contents.samples] == [(image, mask)]
+    assert contents.unpaired == ()
+
+
+@pytest.mark.parametrize(
     ("image", "mask"),
     [
         ("JPEGImages/a.jpg", "masks/a.png"),
@@ -61,3 +87,39 @@ def test_folders_around_a_set_end_where_it_begins(members: list[str], top: str) 
 )
 def test_a_mask_lies_where_its_image_would(image: str, mask: str) -> None:
     assert places.mask_path(image) == mask
+
+
+XML = b"<annotation><size><width>9</width><height>9</height></size></annotation>"
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "why"),
+    [
+        ({"a.jpg": b"", "a.xml": XML}, "voc", "Pascal VOC, because of a.xml."),
+        (
+            {"images/a.jpg": b"", "labels/a.txt": b"", "images/a.xml": XML},
+            "yolo",
+            "YOLO, because of labels/a.txt. Not read, though also there: Pascal VOC (images/a.xml).",
+        ),
+        ({"images/a.jpg": b""}, "yolo", "YOLO, since nothing points to another format."),
+        (
+            {"labels/classes.txt": b"a", "images/a.jpg": b"", "images/a.xml": XML},
+            "voc",
+            "Pascal VOC, because of images/a.xml.",
+        ),
+        (
+            {"a.jpg": b"", "a.txt": b"", "a.xml": XML},
+            "voc",
+            "Pascal VOC, because of a.xml. Not read, though also there: YOLO with labels beside the images (a.txt).",
+        ),
+    ],
+)
+def test_the_format_is_found_out_and_it_is_said_why(files: dict[str, bytes], kind: str, why: str) -> None:
+    contents = read(files)
+    assert (contents.format, contents.why) == (kind, why)
+
+
+def test_a_format_that_is_asked_for_is_read_whatever_is_there() -> None:
+    contents = read({"a.jpg": b"", "a.txt": b"", "a.xml": XML}, "darknet")
+    assert (contents.format, contents.samples[0].label) == ("darknet", "a.txt")
+    assert contents.why == "YOLO with labels beside the images, as was asked for."

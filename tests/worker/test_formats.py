@@ -166,6 +166,24 @@ def test_boxes_are_converted_on_request_and_the_work_is_the_same(
         ]
 
 
+@pytest.mark.parametrize("kind", SETS)
+def test_variants_alone_are_a_set_and_no_name_is_given_out_twice(
+    kind: str, phantom_scans: Pictures, made: Made, ingest: Callable[..., Dataset], studio: Studio, tmp_path: Path
+) -> None:
+    first, second = phantom_scans["train"].values()
+    files = SETS[kind]({"train": {"a.jpg": first, "a_rg1.jpg": second}})
+    _, archive = made(files, output={"include_originals": False})
+    (tmp_path / "again.zip").write_bytes(archive)
+    again = ingest(tmp_path / "again.zip")
+    assert (again.state, again.format) == ("ready", kind), again.problems
+    with studio.sessions.read() as session:
+        rows = session.scalars(select(Image).where(Image.dataset_id == again.id)).all()
+    assert {Path(row.path).name: len(row.boxes) for row in rows} == {
+        "a_rg1a.jpg": len(first.boxes),
+        "a_rg1_rg1.jpg": len(second.boxes),
+    }
+
+
 def test_an_image_whose_labels_do_not_heed_exif_is_worked_on_as_it_is_stored(
     phantom_scans: Pictures, made: Made, studio: Studio
 ) -> None:

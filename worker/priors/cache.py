@@ -31,6 +31,10 @@ class PriorCache:
             self._priors[key] = self._load(folder, device)
         return self._priors[key]
 
+    def clear(self) -> None:
+        """Let go of all of them."""
+        self._priors.clear()
+
     def loaded(self, device: str) -> set[Path]:
         """The folders whose priors are on a device now."""
         return {folder for folder, where in self._priors if where == device}

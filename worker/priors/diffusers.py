@@ -4,10 +4,12 @@
     unet/        UNet2DModel, or UNet2DConditionModel with the two folders below (Stable Diffusion 1.x)
     scheduler/   scheduler_config.json, read for its betas
     text_encoder/, tokenizer/
+    card.json    what a training measured, with the hashes of the weights it did so with; may be missing
 
 Weights are read from safetensors only, and nothing is ever fetched.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 BUILTIN = Path(__file__).parent / "builtin"
 """The prior that comes with the program."""
+
+CARD = "card.json"
 
 UNETS = {"UNet2DModel": UNet2DModel, "UNet2DConditionModel": UNet2DConditionModel}
 
@@ -76,6 +80,7 @@ def load(folder: Path, device: torch.device | str = "cpu", *, alpha_bar: Tensor 
     """
     if not folder.is_dir():
         raise BadPrior(f"{folder} is not a folder")
+    _check_card(folder)
     if alpha_bar is None:
         alpha_bar = _alpha_bar(folder / "scheduler" / "scheduler_config.json")
     unet_class = _config(folder / "unet" / "config.json").get("_class_name")
@@ -86,7 +91,7 @@ def load(folder: Path, device: torch.device | str = "cpu", *, alpha_bar: Tensor 
     vae = _model(AutoencoderKL, folder / "vae", "diffusion_pytorch_model.safetensors")
     unet = _model(UNETS[unet_class], folder / "unet", "diffusion_pytorch_model.safetensors")
     _check_fit(folder, vae, unet)
-    prompt = _empty_prompt(folder, unet).to(device) if unet_class == "UNet2DConditionModel" else None
+    prompt = empty_prompt(folder, unet).to(device) if unet_class == "UNet2DConditionModel" else None
     return DiffusersPrior(vae.to(device), unet.to(device), alpha_bar, prompt)
 
 
@@ -135,6 +140,22 @@ def _model(kind: Any, folder: Path, weights: str) -> Any:
     return model.float().requires_grad_(False).eval()
 
 
+def _check_card(folder: Path) -> None:
+    """What a card says is of no use, and may mislead, where the weights are others."""
+    if not (folder / CARD).is_file():
+        return
+    hashes = _config(folder / CARD).get("weights")
+    if not isinstance(hashes, dict):
+        raise BadPrior(f"{folder / CARD} does not say of which weights it is")
+    weights = {path.relative_to(folder).as_posix(): path for path in folder.glob("*/*.safetensors")}
+    for name in sorted(hashes.keys() | weights.keys()):
+        if name not in weights:
+            raise BadPrior(f"{folder / CARD} is the card of other weights: {name} is missing")
+        with weights[name].open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != hashes.get(name):
+                raise BadPrior(f"{folder / CARD} is the card of other weights than {name}")
+
+
 def _check_fit(folder: Path, vae: Any, unet: Any) -> None:
     vae_config, unet_config = folder / "vae" / "config.json", folder / "unet" / "config.json"
     channels = vae.config.latent_channels
@@ -152,7 +173,7 @@ def _check_fit(folder: Path, vae: Any, unet: Any) -> None:
 
 
 @torch.no_grad()
-def _empty_prompt(folder: Path, unet: Any) -> Tensor:
+def empty_prompt(folder: Path, unet: Any) -> Tensor:
     """The last hidden state of the empty prompt, (1, tokens, width)."""
     text_encoder = _model(CLIPTextModel, folder / "text_encoder", "model.safetensors")
     for name in ("vocab.json", "merges.txt"):

@@ -1,0 +1,166 @@
+"""The commands for priors: what is installed, and training one of one's own."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from regrow import DEFAULT_URL, report
+from regrow.options import AsJson, Format, GroupPattern, NoLabels, Server, SkipBadImages, printed, reading
+from regrow.outcome import Exit, fail, going_on, talking
+from regrow.sending import Upload, send
+
+if TYPE_CHECKING:
+    from regrow.answers import Training
+    from regrow.client import Client
+
+app = typer.Typer(help="List the installed priors, train one from a dataset, delete one.", rich_markup_mode="markdown")
+
+PriorName = Annotated[str, typer.Argument(metavar="NAME", help="What jobs call the prior.")]
+_LIVE = ("pending", "running")
+
+
+@app.callback(invoke_without_command=True)
+def priors(context: typer.Context, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """List the installed priors and what is being trained, or do one of the things below."""
+    if context.invoked_subcommand is None:
+        with talking(server) as regrow:
+            printed(regrow.priors(), report.priors, as_json)
+
+
+@app.command()
+def train(  # noqa: PLR0913  (one parameter an option)
+    dataset: Upload,
+    name: Annotated[str, typer.Option("--output", "-o", metavar="NAME", help="What jobs will call the prior.")],
+    *,
+    recipe: Annotated[
+        str | None, typer.Option(help="How: `small` from nothing, or another that the service has.")
+    ] = None,
+    init: Annotated[str | None, typer.Option(metavar="NAME", help="The installed prior to start from.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Whose the images are and what may be done with them, for its card.")
+    ] = None,
+    numbers: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="A number of the recipe, as `/docs` lists them; repeatable."),
+    ] = None,
+    format: Format = None,
+    group_pattern: GroupPattern = None,
+    skip_bad_images: SkipBadImages = False,
+    no_labels: NoLabels = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until it is done.")] = False,
+    server: Server = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Train a prior from the split `train` of a dataset. It goes on by itself, between the jobs, until it is done."""
+    wishes = _numbers(numbers or []) | {"recipe": recipe, "init": init, "licence": licence, "name": name}
+    with talking(server) as regrow:
+        as_said = reading(format, no_labels, skip_bad_images, group_pattern)
+        found = send(regrow, dataset, None, as_said, as_json)
+        spec = {field: value for field, value in wishes.items() if value is not None}
+        training = regrow.train_prior({"dataset_id": found["id"], **spec})
+        if wait:
+            typer.echo(f"Training {training['id']}", err=True)
+            hints = {"watch": f"priors show {name}", "end": f"priors cancel {name}"}
+            with going_on("training", hints, server):
+                training = _wait(regrow, training)
+        printed(training, report.training, as_json)
+    if wait and training["state"] != "done":
+        raise typer.Exit(Exit.INCOMPLETE)
+
+
+@app.command()
+def show(
+    name: PriorName,
+    samples: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", dir_okay=False, help="Also save what it drew while it was trained."),
+    ] = None,
+    server: Server = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Show a prior's card, or how far its training is."""
+    with talking(server) as regrow:
+        found = next((each for each in regrow.priors()["items"] if each["name"] == name), None)
+        training = _newest(regrow, name) if found is None or samples else None
+        if found is None and training is None:
+            fail(Exit.REFUSED, f"There is no prior named {name!r}, and none is being trained.")
+        if samples:
+            if training is None:
+                fail(Exit.REFUSED, f"{name!r} was not trained here, or its training was deleted.")
+            samples.write_bytes(regrow.training_preview(training["id"]))
+        if found is not None:
+            printed(found, report.prior, as_json)
+        else:
+            printed(training, report.training, as_json)
+
+
+@app.command()
+def cancel(name: PriorName, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """End the training of a prior. `resume` goes on from its last checkpoint."""
+    with talking(server) as regrow:
+        printed(regrow.cancel_training(_needed(regrow, name)["id"]), report.training, as_json)
+
+
+@app.command()
+def resume(name: PriorName, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Go on with a training that failed or was cancelled."""
+    with talking(server) as regrow:
+        printed(regrow.retry_training(_needed(regrow, name)["id"]), report.training, as_json)
+
+
+@app.command()
+def delete(
+    name: PriorName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    server: Server = DEFAULT_URL,
+) -> None:
+    """Remove a prior that was trained here, and its trainings with their checkpoints, for good."""
+    with talking(server) as regrow:
+        installed = any(each["name"] == name for each in regrow.priors()["items"])
+        trainings = [each for each in regrow.trainings() if each["name"] == name]
+        if not installed and not trainings:
+            fail(Exit.REFUSED, f"There is no prior named {name!r}, and none is being trained.")
+        if not yes:
+            what = "prior" if installed else "training of the prior"
+            typer.confirm(f"Delete the {what} {name}?", abort=True, err=True)
+        # First what may be refused: a prior that a job needs keeps its trainings.
+        if installed:
+            regrow.delete_prior(name)
+        for training in trainings:
+            regrow.delete_training(training["id"])
+        print(f"Deleted  {name}")
+
+
+def _numbers(given: list[str]) -> dict[str, Any]:
+    """`denoiser_steps=2000` as a field and its value."""
+    found = {}
+    for each in given:
+        field, equals, value = each.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{each!r} is not FIELD=VALUE", param_hint="--set")
+        try:
+            found[field] = json.loads(value)
+        except ValueError:
+            found[field] = value
+    return found
+
+
+def _newest(regrow: "Client", name: str) -> "Training | None":
+    return next((each for each in regrow.trainings() if each["name"] == name), None)
+
+
+def _needed(regrow: "Client", name: str) -> "Training":
+    """The training of that name: the one that is not over, or else the newest."""
+    named = [each for each in regrow.trainings() if each["name"] == name]
+    if not named:
+        fail(Exit.REFUSED, f"No prior named {name!r} was trained here.")
+    return next((each for each in named if each["state"] in _LIVE), named[0])
+
+
+def _wait(regrow: "Client", training: "Training") -> "Training":
+    from regrow import progress
+
+    with progress.training() as shown:
+        return regrow.wait_training(training["id"], on_poll=shown)

@@ -1,0 +1,51 @@
+"""A training on disk: whatever happens while one is written, the one before stays."""
+
+import os
+import secrets
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+CHECKPOINT = "checkpoint.pt"
+LATENTS = "latents.pt"
+FINISHED = "finished.pt"
+SAMPLES = "samples.png"
+"""The files of a training's folder; the last also of an installed prior."""
+
+
+def write(path: Path, data: bytes) -> None:
+    """Replace a file, atomically and durably. An OSError, such as that of a full disk, leaves the old one as it was."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with partial.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed had begun to write."""
+    for partial in folder.glob(".*.part"):
+        partial.unlink()
+
+
+def save(path: Path, values: dict[str, Any]) -> None:
+    """Write tensors, numbers and texts in dicts and lists as one file; see `write`."""
+    whole = BytesIO()
+    torch.save(values, whole)
+    write(path, whole.getvalue())
+
+
+def load(path: Path) -> dict[str, Any] | None:
+    """What was saved, on the CPU; None where nothing was. Nothing but plain values is ever unpickled."""
+    try:
+        values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None
+    return values

@@ -1,0 +1,126 @@
+"""A finished training becomes a prior that jobs can name."""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from shared.errors import Conflict
+from worker.priors.diffusers import CARD, load
+from worker.training import checkpoints, models
+from worker.training.card import PROMPT_PARTS
+from worker.training.errors import CannotTrain
+
+_CARD = """# {name}
+
+A latent prior of the recipe `{recipe}`, trained by Regrow on {pictures} pictures; {held_out} more were held out.
+
+| measured on held-out pictures and {drawn} samples | |
+|---|---|
+| reconstruction by the autoencoder at {side} px | {psnr:.2f} dB PSNR |
+| held-out loss of the denoiser | {loss:.4f} |
+| samples nearer to a training picture than 95 % of held-out pictures are | {near:.0%} |
+| distance to the nearest training picture, median: samples, held-out pictures | {ours:.1f}, {real:.1f} grey levels |
+
+**Training.** {autoencoder_steps} steps of the autoencoder, {denoiser_steps} of the denoiser, at {side} and
+{native} px. Began with {init}. All settings and hashes: card.json.
+
+**Memorisation.** About 5 % of samples are expected to be that near by chance. Distances are between 32 x 32 grey
+averages: copies are found, copied details are not.
+
+**Data.** {data}
+
+**Limits.** Not for clinical use: what it draws must not be read as a finding. It knows only what its pictures show.
+"""
+
+
+def install(folder: Path, target: Path, *, name: str, about: dict[str, Any]) -> None:
+    """Write the prior of a finished training to `target`, which appears whole or not at all.
+
+    Raises Conflict if there is a `target`, CannotTrain if the training is not finished, OSError of a full disk.
+    """
+    if target.exists():
+        raise Conflict(
+            f"{target} exists: a prior is not written over another. Choose another name, or remove it first."
+        )
+    finished = checkpoints.load(folder / checkpoints.FINISHED)
+    if finished is None:
+        raise CannotTrain(f"{folder} holds no finished training.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        _write(partial, finished, folder, name, about)
+        load(partial)  # what cannot be loaded is not installed
+        for path in [*partial.rglob("*"), partial]:
+            _sync(path)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _sync(target.parent)
+
+
+def _write(partial: Path, finished: dict[str, Any], folder: Path, name: str, about: dict[str, Any]) -> None:
+    for model, part in zip(models.empty(finished["configs"]), ("vae", "unet"), strict=True):
+        model.load_state_dict(finished[part])
+        model.half().save_pretrained(partial / part)
+    if finished["configs"]["conditional"]:
+        for part in PROMPT_PARTS:
+            shutil.copytree(folder / part, partial / part)
+    (partial / "scheduler").mkdir()
+    schedule = finished["configs"]["schedule"] | {"_class_name": "DDIMScheduler"}
+    (partial / "scheduler" / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n", "utf-8")
+    Image.fromarray(finished["samples"].numpy()).save(partial / checkpoints.SAMPLES)
+    weights = {path.relative_to(partial).as_posix(): _sha256(path) for path in sorted(partial.glob("*/*.safetensors"))}
+    card = {
+        "name": name,
+        "installed": datetime.now(UTC).isoformat(timespec="seconds"),
+        **finished["card"],
+        "about": about,
+        "weights": weights,
+    }
+    (partial / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    (partial / "README.md").write_text(_in_words(card), "utf-8")
+
+
+def _in_words(card: dict[str, Any]) -> str:
+    memory, about = card["memorisation"], card["about"]
+    said = [f"Licence: {about.get('licence') or 'not stated; ask who gave the pictures'}."]
+    said += [f"{key}: {value}." for key, value in about.items() if key != "licence" and isinstance(value, str | int)]
+    return _CARD.format(
+        name=card["name"],
+        recipe=card["settings"]["recipe"],
+        pictures=card["data"]["training"],
+        held_out=card["data"]["held_out"],
+        drawn=memory["samples"],
+        side=card["sides"]["autoencoder"],
+        native=card["sides"]["denoiser"],
+        psnr=card["reconstruction_psnr"],
+        loss=card["held_out_loss"],
+        near=memory["near_share"],
+        ours=memory["median_of_samples"],
+        real=memory["median_of_held_out"],
+        autoencoder_steps=card["steps"]["autoencoder"],
+        denoiser_steps=card["steps"]["denoiser"],
+        init="random weights" if card["init"] is None else "an installed prior",
+        data=" ".join(said) + f" SHA-256 of the pictures: {card['data']['sha256']}.",
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

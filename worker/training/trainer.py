@@ -1,0 +1,164 @@
+"""A training from its pictures to its card: an autoencoder, latents, a denoiser, measurements."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shared.recipes import TrainingSettings
+from worker.training import autoencoder, card, checkpoints, denoiser, models
+from worker.training.errors import CannotTrain
+from worker.training.pictures import Loader, Pictures, read
+from worker.training.run import OnStep, Run, begin
+
+_PREVIEWS, _PREVIEW_STEPS = 8, 25
+_WARM_UP = 50
+
+
+def train(
+    pictures: Sequence[Loader],
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    init: Path | None,
+    device: torch.device,
+    on_step: OnStep,
+) -> None:
+    """Train until done, going on from the checkpoint in `folder` if there is one; see the package's docstring."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run = begin(_read(pictures, settings, init), settings, folder, init, device, on_step)
+    if run.stage == "autoencoder":
+        _train_autoencoder(run)
+        run.models.keep_scale(_unit_scale(_latents(run)))
+        run.begin_denoiser()
+        run.save()
+    _train_denoiser(run)
+    card.finish(run, init)
+
+
+def _read(pictures: Sequence[Loader], settings: TrainingSettings, init: Path | None) -> Pictures:
+    return read(pictures, settings) if init is None else read(pictures, settings, models.native_side(init))
+
+
+def conclude(
+    pictures: Sequence[Loader],
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    init: Path | None,
+    device: torch.device,
+    on_step: OnStep,
+) -> None:
+    """Finish a training where its last checkpoint is, before all steps are done; otherwise as `train`.
+
+    Raises CannotTrain while there is no denoiser yet.
+    """
+    run = begin(_read(pictures, settings, init), settings, folder, init, device, on_step)
+    if run.stage == "autoencoder":
+        raise CannotTrain(f"{folder} holds no training that has come to its denoiser.")
+    card.finish(run, init)
+
+
+def samples(folder: Path) -> Path:
+    """Where the newest samples of the training in `folder` are, a PNG; it may not be there yet."""
+    return folder / checkpoints.SAMPLES
+
+
+def _train_autoencoder(run: Run) -> None:
+    settings, vae = run.settings, run.models.vae
+    p = run.pictures
+    training, known = p.large[~p.held_out], p.known_large[~p.held_out]
+
+    def loss() -> Tensor:
+        drawn = autoencoder.crops(training, known, settings.crop, settings.autoencoder_batch, run.generator)
+        x, area = (each.to(run.device) for each in drawn)
+        return autoencoder.loss(vae, x, area, settings.kl, run.generator)
+
+    while run.step < settings.autoencoder_steps:
+        value = run.descend(settings.autoencoder_rate * _one_cycle(run.step, settings.autoencoder_steps), loss)
+        psnr = None
+        if run.step % settings.sample_every == 0:
+            psnr = autoencoder.psnr(run.models.vae_average, p.large[p.held_out], p.known_large[p.held_out], run.device)
+        run.tell(value, psnr, last=run.step == settings.autoencoder_steps)
+
+
+def _train_denoiser(run: Run) -> None:
+    settings, unet, alpha_bar = run.settings, run.models.unet, run.models.alpha_bar
+    further = settings.further if settings.recipe == "ambient" else 0.0
+    kept = _latents(run)
+    training, held_out = (kept[part] * run.models.scale for part in ("training", "held_out"))
+
+    def loss() -> Tensor:
+        rows = torch.randint(len(training), (settings.denoiser_batch,), generator=run.generator)
+        z, known = (each[rows].to(run.device) for each in (training, kept["known"]))
+        return denoiser.loss(unet, z, known, alpha_bar, run.generator, further=further)
+
+    while run.step < settings.denoiser_steps:
+        value = run.descend(settings.denoiser_rate * min(1.0, (run.step + 1) / _WARM_UP), loss)
+        found = None
+        if run.step % settings.sample_every == 0:
+            found = denoiser.held_out_loss(
+                run.models.unet_average, held_out, kept["known_held_out"], alpha_bar, run.device
+            )
+            _preview(run)
+        run.tell(value, found, last=run.step == settings.denoiser_steps)
+
+
+def _one_cycle(step: int, steps: int) -> float:
+    """Up for a twentieth of the steps, then down to 0 along a cosine."""
+    rise = max(1, steps // 20)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def _latents(run: Run) -> dict[str, Tensor]:
+    """Latents, not scaled, of the training pictures (VIEWS of each) and of those held out, and which cells are known.
+
+    They are kept in a file once made.
+    """
+    path = run.folder / checkpoints.LATENTS
+    key = hashlib.sha256(run.fingerprint.encode())
+    for values in run.models.vae_average.state_dict().values():
+        key.update(values.cpu().numpy().tobytes())
+    kept = checkpoints.load(path)
+    if kept is None or kept["key"] != key.hexdigest():
+        training, known = _encoded(run, held_out=False)
+        held_out, known_held_out = _encoded(run, held_out=True)
+        latents = {"training": training, "known": known, "held_out": held_out, "known_held_out": known_held_out}
+        kept = {"key": key.hexdigest(), "latents": latents}
+        checkpoints.save(path, kept)
+    made: dict[str, Tensor] = kept["latents"]
+    return made
+
+
+def _encoded(run: Run, *, held_out: bool) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(run.settings.seed)
+    made, known = [], []
+    for row in np.flatnonzero(run.pictures.held_out == held_out):
+        if held_out:
+            views, areas = run.pictures.native[row][None], run.pictures.known_native[row][None]
+        else:
+            views, areas = denoiser.views(run.pictures, int(row), generator)
+        made.append(denoiser.encode(run.models.vae_average, views, run.device))
+        known.append(denoiser.known_cells(areas, made[-1].shape[-1]))
+        run.tell_stage("latents")
+    return torch.cat(made), torch.cat(known)
+
+
+def _unit_scale(latents: dict[str, Tensor]) -> float:
+    """What makes the variance of what is known one."""
+    z, known = latents["training"], latents["known"]
+    return 1 / float(z[known.expand_as(z)].std())
+
+
+def _preview(run: Run) -> None:
+    z = denoiser.draw(run.models.unet_average, run.models.alpha_bar, _PREVIEWS, _PREVIEW_STEPS, run.device)
+    png = BytesIO()
+    denoiser.grid(denoiser.decode(run.models.vae_average, z, run.models.scale)).save(png, format="PNG")
+    checkpoints.write(run.folder / checkpoints.SAMPLES, png.getvalue())
