@@ -240,8 +240,8 @@ def _refuse_while_learning(session: Session, datasets: Sequence[str]) -> None:
         found = session.execute(select(Training.id, Training.name, Training.state).where(unfinished).limit(1)).first()
         if found:
             raise Conflict(
-                f"Training {found.id} of the prior {found.name!r} on these images is {found.state} and holds on to them. "
-                "Delete it first, or wait until it is done."
+                f"Training {found.id} of the prior {found.name!r} on these images is {found.state} and holds on to "
+                "them. Delete it first, or wait until it is done."
             )
 
 
