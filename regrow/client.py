@@ -119,6 +119,11 @@ class Client:
         """An uploaded image, as it came."""
         return self._wire.get(f"/v1/datasets/{dataset_id}/images/{image_id}/file").content
 
+    def image_preview(self, dataset_id: str, image_id: int, *, size: int = 256, boxes: bool = False) -> bytes:
+        """A JPEG of an uploaded image, at most `size` pixels long; with `boxes`, what is labelled is drawn on it."""
+        asked = f"size={size}&boxes={boxes}".lower()
+        return self._wire.get(f"/v1/datasets/{dataset_id}/images/{image_id}/preview?{asked}").content
+
     def preview_mask(self, dataset_id: str, image_id: int, mask: dict[str, Any], **more: Any) -> bytes:
         """A PNG of an image with a veil over what `mask` (as in `operator.mask` of an ExpansionSpec) hides.
 

@@ -105,6 +105,17 @@ def examine(
     raise BadImage(f"{name}: has {sizes[1]} pixels, and in {declared_in} it has {sizes[0]}")
 
 
+def count_pixels(data: bytes) -> int:
+    """How many pixels an untrusted image says that it has; 0 if it cannot be read. Nothing is decoded."""
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            return image.width * image.height
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  (given hostile bytes, a parser raises whatever it likes)
+        return 0
+
+
 def open_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS, *, upright: bool = True) -> Image.Image:
     """Decode an untrusted image completely, and unless `upright` is refused turn it as EXIF says, as viewers and
     detectors see it.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import insert, select, update
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session, defer, joinedload
 
 from shared import advice, datasets, items, leases, priors, trainings, trash
 from shared.db import now
@@ -64,6 +64,8 @@ def create(
         select(Image)
         .where(Image.dataset_id == dataset.id, Image.split.in_(spec.splits))
         .order_by(Image.sha256, Image.id)
+        # Nothing here asks for the outlines, which may be most of a row.
+        .options(defer(Image.outlines))
     ).all()
     images = advice.chosen(spec, found)
     if not images:
@@ -266,10 +268,11 @@ def _rekey(session: Session, job: Job, resolved: ResolvedSpec) -> None:
 def _add_items(
     session: Session, job: Job, spec: ExpansionSpec, resolved: ResolvedSpec, images: Sequence[Image]
 ) -> None:
-    rows = [_row(job.id, spec, resolved, image, variant) for image in images for variant in range(1, spec.variants + 1)]
     at = session.scalar(select(now()))
-    for start in range(0, len(rows), _CHUNK):
-        chunk = rows[start : start + _CHUNK]
+    step = max(1, _CHUNK // spec.variants)
+    for start in range(0, len(images), step):
+        some, variants = images[start : start + step], range(1, spec.variants + 1)
+        chunk = [_row(job.id, spec, resolved, image, variant) for image in some for variant in variants]
         finished = _finished(session, job.owner, [row["work_key"] for row in chunk]) if spec.reuse else {}
         new = [row for row in chunk if row["work_key"] not in finished]
         old = [row | _taken_over(finished[row["work_key"]], at) for row in chunk if row["work_key"] in finished]

@@ -5,6 +5,7 @@ A job stores its resolved spec, so that what a preset's name meant on the day is
 
 import hashlib
 import json
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -270,15 +271,25 @@ def work_key(
     false of a source that EXIF would turn and that is taken as it is stored. `white` is the grey value that is shown as
     white, which of 16-bit images their whole dataset decides.
     """
-    parts = [resolved.model_dump(mode="json"), source_sha256, label_sha256, variant, seed]
+    parts: list[Any] = [source_sha256, label_sha256, variant, seed]
     if resolved.mask is not None and resolved.mask.kind == "uploaded":
         parts.append(mask_sha256)
     if not upright:
         parts.append("as stored")
     if white != 255:
         parts.append(["white", white])
-    return _digest(parts).hex()
+    return hashlib.sha256(f"[{_written(resolved)},{_json(parts)[1:]}".encode()).hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _written(resolved: ResolvedSpec) -> str:
+    # A job has one for all its items, and writing it takes longer than all else of a key.
+    return _json(resolved.model_dump(mode="json"))
 
 
 def _digest(value: list[Any]) -> bytes:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).digest()
+    return hashlib.sha256(_json(value).encode()).digest()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -9,6 +9,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,11 @@ SOURCES = "sources/sha256/"
 
 def source_key(sha256: str) -> str:
     return f"{SOURCES}{sha256[:2]}/{sha256}"
+
+
+def preview_key(sha256: str, *, upright: bool) -> str:
+    """Where the small picture of an original lies: beside it, and it goes with it."""
+    return source_key(sha256) + (".preview" if upright else ".stored.preview")
 
 
 def upload_key(dataset_id: str) -> str:
@@ -68,10 +74,8 @@ class Folder:
     @contextmanager
     def writing(self, key: str) -> Iterator[BinaryIO]:
         """A file that becomes `key` when the block ends, and is thrown away if it raises."""
-        path = self.path(key)
-        self._make_root()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        path = self.path_to_write(key)
+        temporary = _beside(path)
         try:
             with temporary.open("xb") as file:
                 yield file
@@ -84,6 +88,17 @@ class Folder:
         _sync_folder(path.parent)
 
     @contextmanager
+    def together(self) -> Iterator["Together"]:
+        """Store many files and wait for the disk a few times only. All are there and stay when the block has ended; if
+        it raises, some may be."""
+        together = Together(self)
+        try:
+            yield together
+            together.finish()
+        finally:
+            together.forget()
+
+    @contextmanager
     def growing(self, key: str) -> Iterator[BinaryIO]:
         """The file of `key` itself, without a buffer, to be added to by one process at a time. It is made where it is
         missing, and taken away again if nothing was written to it. What was written counts once `os.fsync` was called.
@@ -91,9 +106,7 @@ class Folder:
         Raises:
             Locked: somebody else has it.
         """
-        path = self.path(key)
-        self._make_root()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = self.path_to_write(key)
         new = not path.exists()
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
             try:
@@ -152,6 +165,13 @@ class Folder:
             raise ValueError(f"not a storage key: {key!r}")
         return self.root.joinpath(*parts)
 
+    def path_to_write(self, key: str) -> Path:
+        """The same, in a folder that is there."""
+        path = self.path(key)
+        self._make_root()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
     def _make_root(self) -> None:
         if self._may_make:
             # Nobody else may enter it, so what lies below needs no care of its own.
@@ -162,13 +182,79 @@ class Folder:
             raise FileNotFoundError(errno.ENOENT, "the storage folder is not there", str(self.root))
 
 
+class Together:
+    """Files by their content, stored by several threads at once; see `Folder.together`.
+
+    A file gets its name when its bytes are on the disk, and the names are on the disk when all is finished. A file
+    that was there already counts too: whoever stored it may not be so far.
+    """
+
+    _AT_ONCE = 64
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._written: list[tuple[Path, Path]] = []
+        self._parents: set[Path] = set()
+
+    def store(self, key: str, data: bytes) -> None:
+        """Store `data` under `key`, unless something is there."""
+        path = self._folder.path_to_write(key)
+        with self._lock:
+            self._parents.add(path.parent)
+        if path.is_file():
+            return
+        temporary = _beside(path)
+        try:
+            temporary.write_bytes(data)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        with self._lock:
+            self._written.append((temporary, path))
+        self._land(self._AT_ONCE)
+
+    def finish(self) -> None:
+        """To be called when no thread stores any more."""
+        self._land(1)
+        for parent in self._parents:
+            _sync_folder(parent)
+
+    def forget(self) -> None:
+        """Throw away what has no name yet."""
+        for temporary, _ in self._written:
+            temporary.unlink(missing_ok=True)
+
+    def _land(self, at_least: int) -> None:
+        with self._lock:
+            if len(self._written) < at_least:
+                return
+            written, self._written = self._written, []
+        try:
+            for temporary, path in written:
+                _sync(temporary)
+                temporary.replace(path)
+        except BaseException:
+            with self._lock:
+                self._written += written
+            raise
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
 def _sync_folder(folder: Path) -> None:
     # Without this a rename may be lost with the power.
-    descriptor = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

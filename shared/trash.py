@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from shared.db import lock_table
 from shared.models import Archive, Dataset, Image, Item, Prior, Trash
 from shared.states import DatasetState
-from shared.storage import SOURCES, Folder, prior_key, source_key
+from shared.storage import SOURCES, Folder, preview_key, prior_key, source_key
 
 _CHUNK = 1000
 
@@ -44,6 +44,9 @@ def empty(session: Session, storage: Folder, most: int = 500) -> int:
     keys = {note.key for note in noted}
     for key in keys - _needed(session, keys):
         storage.delete(key)
+        if key.startswith(SOURCES):
+            storage.delete(preview_key(key.rpartition("/")[2], upright=True))
+            storage.delete(preview_key(key.rpartition("/")[2], upright=False))
     session.execute(delete(Trash).where(Trash.id.in_([note.id for note in noted])))
     return len(noted)
 

@@ -1,14 +1,13 @@
 """A finished job becomes one zip that trains as it is."""
 
 import csv
-import hashlib
 import io
 import json
 import logging
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 from PIL.ImageMode import getmode
 from sqlalchemy import select
@@ -24,6 +23,7 @@ from shared.spec import ExpansionSpec
 from shared.states import ItemState
 from shared.storage import Folder, archive_key, source_key
 from worker.renewal import held
+from worker.sealing import Sealed
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def build_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
             contents = collect(session, claim.id)
         try:
             with storage.writing(key) as file:
-                write(contents, storage, file)
+                digest, size = write(contents, storage, file)
         except FileNotFoundError as error:
             if not storage.there():
                 raise
@@ -125,8 +125,6 @@ def build_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
             with sessions.write() as session:
                 archives.fail(session, claim, f"a stored file is gone: {error.filename}")
             return True
-        with storage.path(key).open("rb") as written:
-            digest, size = hashlib.file_digest(written, "sha256").hexdigest(), written.seek(0, io.SEEK_END)
         with sessions.write() as session:
             settled = archives.settle(session, claim, key=key, sha256=digest, size=size)
     if not settled:
@@ -177,17 +175,29 @@ def collect(session: Session, job_id: str) -> Contents:
     return Contents(wanted, converted, tuple(moved))
 
 
-def write(contents: Contents, storage: Folder, file: BinaryIO) -> None:
-    """Write the zip: uncompressed, since images are, and in a fixed order, so that equal contents are equal bytes."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        _add(archive, "README.txt", README.format(described=_DESCRIBED[contents.format]).encode())
-        for name, data in FORMATS[contents.format].files(contents.output):
-            _add(archive, name, data)
-        for picture in contents.pictures:
-            _add(archive, picture.entry.image, storage.read(picture.key))
-        _add(archive, "groups.csv", _groups(contents.pictures))
-        rows = (json.dumps(row, sort_keys=True) + "\n" for row in contents.variants())
-        _add(archive, "manifest.jsonl", "".join(rows).encode())
+def write(contents: Contents, storage: Folder, file: BinaryIO) -> tuple[str, int]:
+    """Write the zip: uncompressed, since images are, and in a fixed order, so that equal contents are equal bytes.
+
+    Returns its SHA-256 and how many bytes it has.
+    """
+    sealed = Sealed(file)
+    # What zipfile asks of a file, though not all that the type has.
+    with zipfile.ZipFile(cast(IO[bytes], sealed), "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, data in _members(contents, storage):
+            archive.writestr(zipfile.ZipInfo(name, _TIME), data)
+            sealed.seal()
+    sealed.seal()
+    return sealed.sha256(), sealed.size
+
+
+def _members(contents: Contents, storage: Folder) -> Iterator[tuple[str, bytes]]:
+    yield "README.txt", README.format(described=_DESCRIBED[contents.format]).encode()
+    yield from FORMATS[contents.format].files(contents.output)
+    for picture in contents.pictures:
+        yield picture.entry.image, storage.read(picture.key)
+    yield "groups.csv", _groups(contents.pictures)
+    rows = (json.dumps(row, sort_keys=True) + "\n" for row in contents.variants())
+    yield "manifest.jsonl", "".join(rows).encode()
 
 
 def _moved(picture: Picture, entry: Entry) -> Picture:
@@ -249,7 +259,3 @@ def _groups(pictures: Sequence[Picture]) -> bytes:
         entry = picture.entry
         rows.writerow([entry.image, entry.source, picture.group or entry.source])
     return out.getvalue().encode()
-
-
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    archive.writestr(zipfile.ZipInfo(name, _TIME), data)

@@ -1,12 +1,12 @@
 """An uploaded archive becomes checked images and rows, or a list of everything that is wrong with it."""
 
 import logging
-from dataclasses import replace
+import threading
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from shared import datasets, growth, images
+from shared import datasets, growth, images, previews
 from shared.db import Sessions
 from shared.errors import BadArchive, BadImage, BadLabels, Fault, RegrowError
 from shared.formats import read
@@ -15,10 +15,11 @@ from shared.formats.zips import Limits, SafeZip
 from shared.models import Dataset
 from shared.reading import Reading
 from shared.settings import Settings
-from shared.storage import Folder, sha256, source_key, upload_key
+from shared.storage import Folder, Together, preview_key, sha256, source_key, upload_key
 from worker import groups
+from worker.parallel import Room, in_order, usable_threads
 from worker.renewal import held
-from worker.survey import Survey
+from worker.survey import Look, Survey, look
 
 log = logging.getLogger(__name__)
 
@@ -51,30 +52,32 @@ def check_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
     return True
 
 
-def check(upload: Path, settings: Settings, storage: Folder, reading: Reading) -> datasets.Contents:
+def check(
+    upload: Path, settings: Settings, storage: Folder, reading: Reading, threads: int | None = None
+) -> datasets.Contents:
     """Read an archive whole: each image is decoded, each label parsed, each original stored.
+
+    What comes out, and in which order, does not depend on the number of `threads`. All that is stored is on the disk.
 
     Raises:
         BadArchive, BadImage, BadLabels: with every fault that was found, by member and line.
         Invalid: the pattern of the groups cannot be used.
     """
     limits = Limits(members=settings.max_archive_members, bytes=settings.max_archive_bytes)
-    survey, faults, deepest = Survey(), list[Fault](), 0
-    with SafeZip(upload, limits) as archive:
+    survey, faults = Survey(), list[Fault]()
+    with SafeZip(upload, limits) as archive, storage.together() as together:
         found = read(archive, reading.format)
         if reading.labels == "required" and not any(sample.boxes for sample in found.samples):
             raise BadLabels(f"No label was found in it. {found.why} {_CONFIRM}", [Fault("labels", "there are none")])
         taken: list[datasets.NewImage] = []
-        for sample in found.samples:
-            try:
-                image, examined = _take(archive, sample, settings, storage)
-            except (BadImage, BadArchive) as error:
-                faults.extend(error.faults or [Fault(sample.image, error.detail.removeprefix(f"{sample.image}: "))])
-                continue
-            survey.note(len(taken), examined.image, examined.metadata, upright=examined.upright)
-            taken.append(image)
-            if examined.image.mode == "I;16":
-                deepest = max(deepest, int(np.asarray(examined.image).max()))
+        desk = _Desk(archive, together, settings.max_image_pixels)
+        with closing(in_order(desk.take, found.samples, threads or usable_threads())) as all_of_them:
+            for one in all_of_them:
+                if isinstance(one, _Refused):
+                    faults.extend(one.faults)
+                    continue
+                survey.note(len(taken), one.look)
+                taken.append(one.image)
     if faults and (reading.on_bad_image == "reject" or not taken):
         raise BadImage(f"{len(faults)} of {len(found.samples)} images cannot be used.", faults)
     if reading.group_pattern:
@@ -88,55 +91,91 @@ def check(upload: Path, settings: Settings, storage: Folder, reading: Reading) -
         classes=found.names,
         splits=[split for split in found.splits if any(image.split == split for image in taken)],
         warnings=[*found.warnings, *warnings],
-        white=images.window(deepest) if deepest else 255,
+        white=images.window(survey.deepest) if survey.deepest else 255,
         images=taken,
         report=report,
     )
 
 
-def _take(
-    archive: SafeZip, sample: Sample, settings: Settings, storage: Folder
-) -> tuple[datasets.NewImage, images.Examined]:
-    """Check and store one image."""
-    data = archive.read(sample.member)
-    size = (sample.size.width, sample.size.height) if sample.size else None
-    where = sample.size.where if sample.size else ""
-    examined = images.examine(data, sample.image, settings.max_image_pixels, size, where)
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    image: datasets.NewImage
+    look: Look
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    faults: list[Fault]
+
+
+class _Desk:
+    """Checks and stores images, for several threads at once. All that are open have no more pixels together than the
+    largest one may have, so that memory does not grow with the number of threads."""
+
+    def __init__(self, archive: SafeZip, together: Together, max_pixels: int) -> None:
+        self._archive = archive
+        self._together = together
+        self._max_pixels = max_pixels
+        self._room = Room(max_pixels)
+        self._reading = threading.Lock()
+
+    def take(self, sample: Sample) -> _Taken | _Refused:
+        """One image, or what is wrong with it."""
+        try:
+            return self._take(sample)
+        except (BadImage, BadArchive) as error:
+            return _Refused(list(error.faults) or [Fault(sample.image, error.detail.removeprefix(f"{sample.image}: "))])
+
+    def _take(self, sample: Sample) -> _Taken:
+        data = self._read(sample.member)
+        digest = sha256(data)
+        with self._room.taken(images.count_pixels(data)):
+            size, where = ((sample.size.width, sample.size.height), sample.size.where) if sample.size else (None, "")
+            examined = images.examine(data, sample.image, self._max_pixels, size, where)
+            seen, small = look(examined), previews.make(examined.image)
+            image = _row(sample, examined, digest, len(data))
+            # The pixels go with the room they take.
+            del examined
+        self._together.store(source_key(digest), data)
+        if small is not None:
+            self._together.store(preview_key(digest, upright=image.upright), small)
+        if sample.mask:
+            image = replace(image, mask_sha256=self._take_mask(sample.mask))
+        return _Taken(image, seen)
+
+    def _take_mask(self, member: str) -> str:
+        """Check and store a mask image; returns its hash."""
+        data = self._read(member)
+        try:
+            with self._room.taken(images.count_pixels(data)):
+                images.open_image(data, member, self._max_pixels)
+        except BadImage as error:
+            raise BadImage(error.detail, [Fault(member, error.detail.removeprefix(f"{member}: "))]) from error
+        digest = sha256(data)
+        self._together.store(source_key(digest), data)
+        return digest
+
+    def _read(self, member: str) -> bytes:
+        with self._reading:
+            return self._archive.read(member)
+
+
+def _row(sample: Sample, examined: images.Examined, digest: str, size: int) -> datasets.NewImage:
     image = examined.image
     outlines = [None if box.outline is None else list(box.outline) for box in sample.boxes]
-    new = datasets.NewImage(
+    return datasets.NewImage(
         path=sample.image,
         split=sample.split,
-        sha256=_store(data, storage),
+        sha256=digest,
         format=image.format or "",
         mode=image.mode,
         width=image.width,
         height=image.height,
-        size=len(data),
+        size=size,
         boxes=[[box.class_index, box.x0, box.y0, box.x1, box.y1] for box in sample.boxes],
         label_path=sample.label,
         label=sample.label_bytes,
         label_sha256=sha256(sample.identity or sample.label_bytes or b""),
         outlines=outlines if any(outlines) else [],
-        mask_sha256=_take_mask(archive, sample.mask, settings, storage) if sample.mask else None,
         upright=examined.upright,
     )
-    return new, examined
-
-
-def _take_mask(archive: SafeZip, member: str, settings: Settings, storage: Folder) -> str:
-    """Check and store a mask image; returns its hash."""
-    data = archive.read(member)
-    try:
-        images.open_image(data, member, settings.max_image_pixels)
-    except BadImage as error:
-        raise BadImage(error.detail, [Fault(member, error.detail.removeprefix(f"{member}: "))]) from error
-    return _store(data, storage)
-
-
-def _store(data: bytes, storage: Folder) -> str:
-    """Store bytes under their hash, once; returns it."""
-    digest = sha256(data)
-    if not storage.exists(source_key(digest)):
-        storage.write(source_key(digest), data)
-    return digest

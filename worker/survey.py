@@ -6,15 +6,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from PIL.Image import Image
+import numpy as np
 
 from shared.datasets import NewImage
 from shared.errors import Fault
 from shared.formats.faults import shown, some
 from shared.formats.samples import Contents
+from shared.images import Examined
 
 LISTED = 20
 """How many examples a report gives of each thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is noted of an image, a few dozen bytes: `pixels` is a hash of them, `deepest` the largest value where they
+    have 16 bits."""
+
+    pixels: bytes
+    metadata: frozenset[str]
+    upright: bool
+    deepest: int
+
+
+def look(examined: Examined) -> Look:
+    image = examined.image
+    # The fastest there is; who makes two pictures collide on purpose gets a wrong warning.
+    pixels = hashlib.sha1(f"{image.mode} {image.size}".encode(), usedforsecurity=False)
+    pixels.update(image.tobytes())
+    deepest = int(np.asarray(image).max()) if image.mode == "I;16" else 0
+    return Look(pixels.digest(), examined.metadata, examined.upright, deepest)
 
 
 @dataclass
@@ -24,15 +45,15 @@ class Survey:
     _by_pixels: dict[bytes, list[int]] = field(default_factory=dict)
     _metadata: Counter[str] = field(default_factory=Counter)
     _turned: int = 0
+    deepest: int = 0
+    """The largest value of all 16-bit images; 0 if there are none."""
 
-    def note(self, number: int, image: Image, metadata: frozenset[str], *, upright: bool) -> None:
+    def note(self, number: int, seen: Look) -> None:
         """Note image `number` in the order of the rows."""
-        # The fastest there is; who makes two pictures collide on purpose gets a wrong warning.
-        pixels = hashlib.sha1(f"{image.mode} {image.size}".encode(), usedforsecurity=False)
-        pixels.update(image.tobytes())
-        self._by_pixels.setdefault(pixels.digest(), []).append(number)
-        self._metadata.update(metadata)
-        self._turned += not upright
+        self._by_pixels.setdefault(seen.pixels, []).append(number)
+        self._metadata.update(seen.metadata)
+        self._turned += not seen.upright
+        self.deepest = max(self.deepest, seen.deepest)
 
     def report(
         self, found: Contents, images: Sequence[NewImage], skipped: Sequence[Fault]

@@ -1,5 +1,6 @@
 """Datasets: uploaded, looked at."""
 
+import json
 import re
 import shutil
 import uuid
@@ -12,17 +13,17 @@ from sqlalchemy import select
 
 from api import schemas
 from api.deps import Caller, PartsDep, SessionsDep, StorageDep
-from api.downloads import answers, download
+from api.downloads import answers, download, drawn, known
 from api.pages import AskedDep, Page
 from api.problems import documented
 from api.routes import HexId, Number
-from shared import datasets, jobs
+from shared import datasets, jobs, previews
 from shared.errors import Fault, Invalid, TooLarge
 from shared.models import Dataset, Image
 from shared.queue import Task
 from shared.reading import ID, MAX_PATTERN, Kind, Reading
 from shared.states import DatasetState
-from shared.storage import source_key, upload_key
+from shared.storage import sha256, source_key, upload_key
 
 PATH = "/v1/datasets"
 
@@ -164,8 +165,38 @@ def get_image_file(
     """The original's bytes."""
     with sessions.read() as session:
         image = datasets.get_image(session, caller, dataset_id, image_id)
-        sha256, kind = image.sha256, f"image/{image.format.lower()}"
-    return download(request, storage.path(source_key(sha256)), sha256, kind=kind)
+        digest, kind = image.sha256, f"image/{image.format.lower()}"
+    return download(request, storage.path(source_key(digest)), digest, kind=kind)
+
+
+@router.get(
+    "/{dataset_id}/images/{image_id}/preview",
+    summary="A small picture of an image",
+    response_class=Response,
+    responses=drawn("image/jpeg"),
+)
+def get_image_preview(
+    dataset_id: HexId,
+    image_id: Number,
+    caller: Caller,
+    parts: PartsDep,
+    request: Request,
+    size: Annotated[
+        int, Query(ge=16, le=previews.LARGEST, description="Pixels of its longer side; never more than the image has.")
+    ] = previews.LONG_SIDE,
+    boxes: Annotated[bool, Query(description="Whether what is labelled is drawn on it.")] = False,
+) -> Response:
+    """A JPEG, turned and with black and white as the model sees it. That of the usual size without boxes is kept."""
+    with parts.sessions.read() as session:
+        image = datasets.get_image(session, caller, dataset_id, image_id)
+        white = image.dataset.white
+    labels = (image.boxes, image.outlines) if boxes else ([], [])
+    shown = [previews.VERSION, image.sha256, image.upright, white, size, *labels]
+    etag = f'"{sha256(json.dumps(shown).encode())}"'
+    if known(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    jpeg = previews.draw(parts.storage, image.sha256, image.path, size, labels, upright=image.upright, white=white)
+    return Response(jpeg, media_type="image/jpeg", headers={"ETag": etag, "Cache-Control": "private, max-age=3600"})
 
 
 def shown_name(given: str, file: str) -> str:

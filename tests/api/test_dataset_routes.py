@@ -1,12 +1,18 @@
 """Datasets over HTTP."""
 
-import pytest
-from service import HEIGHT, MAX_UPLOAD, MISSING, WIDTH, Service, on_both_databases, png
-from sqlalchemy import text
+from io import BytesIO
 
-from shared.models import Dataset
+import httpx
+import numpy as np
+import pytest
+from PIL import Image as Picture
+from service import HEIGHT, MAX_UPLOAD, MISSING, WIDTH, Service, on_both_databases, png
+from sqlalchemy import select, text
+
+from shared import previews, trash
+from shared.models import Dataset, Image
 from shared.queue import Task
-from shared.storage import sha256, upload_key
+from shared.storage import preview_key, sha256, source_key, upload_key
 
 ZIP = b"PK\x05\x06" + bytes(18)
 
@@ -187,3 +193,73 @@ def test_what_is_not_there_or_not_ones_own_is_not_found(service: Service) -> Non
     ):
         assert service.get(path, 404)["type"] == "https://regrow.dev/problems/not-found"
     assert [dataset["id"] for dataset in service.get("/v1/datasets")["items"]] == [mine]
+
+
+def previewed(service: Service, path: str, **headers: str) -> tuple[np.ndarray, httpx.Response]:
+    answer = service.client.get(path, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert (answer.headers["content-type"], Picture.open(BytesIO(answer.content)).format) == ("image/jpeg", "JPEG")
+    return np.asarray(Picture.open(BytesIO(answer.content)).convert("RGB")).astype(int), answer
+
+
+def test_a_preview_is_small_and_drawn_on_only_where_labels_are(service: Service) -> None:
+    dataset_id = service.ready(1)
+    (image,) = service.get(f"/v1/datasets/{dataset_id}/images")["items"]
+    path = f"/v1/datasets/{dataset_id}/images/{image['id']}/preview"
+    bare, answer = previewed(service, f"{path}?size=128")
+    drawn, other = previewed(service, f"{path}?size=128&boxes=1")
+    assert bare.shape == drawn.shape == (75, 128, 3)
+    touched = np.argwhere(np.abs(bare - drawn).max(axis=2) > 60)
+    top, left = touched.min(axis=0)
+    bottom, right = touched.max(axis=0)
+    assert np.allclose([top, left, bottom, right], [75 / 4, 32, 75 / 2, 64], atol=3)
+    assert answer.headers["etag"] != other.headers["etag"]
+    again = service.client.get(f"{path}?size=128", headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert previewed(service, f"{path}?size=2000")[0].shape == (150, 256, 3)
+    for wrong in ("size=8", "size=9999", "boxes=maybe"):
+        service.get(f"{path}?{wrong}", 422)
+    service.get(f"/v1/datasets/{dataset_id}/images/{image['id'] + 1}/preview", 404)
+    service.get(f"/v1/datasets/{service.ready(owner='another')}/images/{image['id']}/preview", 404)
+
+
+def test_the_kept_preview_is_sent_and_a_damaged_one_is_drawn_anew(service: Service) -> None:
+    dataset_id = service.ready(1)
+    (image,) = service.get(f"/v1/datasets/{dataset_id}/images")["items"]
+    path = f"/v1/datasets/{dataset_id}/images/{image['id']}/preview"
+    drawn = service.client.get(path).content
+    with service.sessions.read() as session:
+        row = session.get_one(Image, image["id"])
+    kept = previews.make(Picture.new("L", (256, 150), 77))
+    assert kept is not None
+    service.storage.write(preview_key(row.sha256, upright=True), kept)
+    assert service.client.get(path).content == kept
+    assert np.allclose(previewed(service, f"{path}?size=64")[0], 77, atol=2)
+    service.storage.write(preview_key(row.sha256, upright=True), kept[:100])
+    assert service.client.get(path).content == drawn
+
+
+def test_sixteen_bits_are_shown_from_black_to_the_sets_white(service: Service) -> None:
+    dataset_id = service.ready(1)
+    (image,) = service.get(f"/v1/datasets/{dataset_id}/images")["items"]
+    out = BytesIO()
+    Picture.fromarray(np.full((150, 256), 2048, np.uint16)).save(out, "PNG")
+    with service.sessions.write() as session:
+        session.get_one(Dataset, dataset_id).white = 4095
+        row = session.get_one(Image, image["id"])
+        service.storage.write(source_key(row.sha256), out.getvalue())
+    path = f"/v1/datasets/{dataset_id}/images/{image['id']}/preview"
+    assert np.allclose(previewed(service, path)[0], 127, atol=2)
+
+
+def test_a_preview_goes_with_its_original(service: Service) -> None:
+    dataset_id = service.ready(2)
+    with service.sessions.read() as session:
+        digests = session.scalars(select(Image.sha256)).all()
+    keys = [preview_key(digest, upright=upright) for digest in digests for upright in (True, False)]
+    for key in keys:
+        service.storage.write(key, b"x")
+    assert service.client.delete(f"/v1/datasets/{dataset_id}").status_code == 204
+    with service.sessions.write() as session:
+        trash.empty(session, service.storage)
+    assert not [path for path in service.storage.root.rglob("*") if path.is_file()]

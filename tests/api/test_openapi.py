@@ -31,6 +31,7 @@ def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> 
         "delete_dataset",
         "list_images",
         "get_image_file",
+        "get_image_preview",
         "ask_about_uploads",
         "create_upload",
         "list_uploads",

@@ -52,6 +52,8 @@ def test_an_original_comes_as_it_was_uploaded(client, dataset_id, zipped):
     with zipfile.ZipFile(zipped) as archive:
         for image in client.images(dataset_id):
             assert client.image_file(dataset_id, image["id"]) == archive.read(image["path"])
+            small = Image.open(io.BytesIO(client.image_preview(dataset_id, image["id"], size=50, boxes=True)))
+            assert (small.format, max(small.size)) == ("JPEG", 50)
 
 
 def test_a_job_is_waited_for_until_its_archive_is_built(client, service, dataset_id):

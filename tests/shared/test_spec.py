@@ -1,12 +1,15 @@
 """What can be asked for, and what it resolves to."""
 
+import hashlib
+import json
+
 import pytest
 from pydantic import ValidationError
 
 from shared.errors import Invalid
 from shared.masks import GaussianDistance
 from shared.operators import Inpaint
-from shared.spec import PRESETS, ExpansionSpec, ResolvedSpec, resolve
+from shared.spec import PRESETS, ExpansionSpec, ResolvedSpec, resolve, work_key
 
 
 def asked(**spec: object) -> ExpansionSpec:
@@ -123,3 +126,11 @@ def test_what_was_resolved_before_there_was_grain_and_tiles_has_neither() -> Non
     assert (ResolvedSpec.model_validate(old).grain, ResolvedSpec.model_validate(old).native_size) == (False, 0)
     assert resolved().grain
     assert not resolved(grain=False).grain
+
+
+def test_a_work_key_is_the_hash_of_all_that_counts_as_one_list() -> None:
+    spec = resolved()
+    parts = [spec.model_dump(mode="json"), "b", "c", 2, 7]
+    written = json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
+    key = work_key(spec, source_sha256="b", label_sha256="c", variant=2, seed=7)
+    assert key == hashlib.sha256(written).hexdigest()

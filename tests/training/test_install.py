@@ -141,6 +141,9 @@ def test_an_installed_prior_can_be_trained_further(prior: Path, tmp_path: Path) 
     stored = load_file(prior / WEIGHTS)
     assert all(torch.equal(values, stored[name].float()) for name, values in made.unet.state_dict().items())
     run(tmp_path / "further", settings(), init=prior)
+    install(tmp_path / "further", tmp_path / "grandchild", name="grandchild", about={})
+    for config in (tmp_path / "grandchild").glob("*/config.json"):
+        assert str(tmp_path) not in config.read_text("utf-8")
     kept = checkpoints.load(tmp_path / "further" / checkpoints.FINISHED)
     assert kept is not None
     assert kept["card"]["init"].keys() == {"unet", "vae"}

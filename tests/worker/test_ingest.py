@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,15 @@ from PIL import Image as Picture
 from sqlalchemy import select
 from sqlalchemy.orm import undefer
 
+from shared import images, previews
 from shared.db import Sessions
 from shared.errors import Invalid
 from shared.models import Dataset, Image
-from shared.storage import Folder, sha256, source_key, upload_key
+from shared.reading import Reading
+from shared.settings import Settings
+from shared.storage import Folder, preview_key, sha256, source_key, upload_key
 from worker import groups
+from worker.ingest import check
 
 Ingest = Callable[..., Dataset]
 Repack = Callable[[dict[str, bytes | None]], Path]
@@ -257,3 +262,79 @@ def test_a_listed_name_that_cannot_be_shown_is_escaped_in_the_report(ingest: Ing
         archive.writestr("train/a.png", out.getvalue())
         archive.writestr("train/_annotations.coco.json", json.dumps(whole))
     assert ingest(path).report["unpaired"] == {"count": 1, "examples": ["\\ud800\\x00.png"]}
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Forty grey images of many sizes, five of which are damaged, and one of which is another's twin."""
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data.yaml", "names: [a]\n")
+        for number in range(40):
+            size = (20 + 37 * (number % 7), 30 + number % 38)
+            data = png(np.random.default_rng(min(number, 38)).integers(0, 256, size, dtype=np.uint8))
+            archive.writestr(f"images/train/{number:02}.png", data[:200] if number % 8 == 5 else data)
+            archive.writestr(f"labels/train/{number:02}.txt", "0 0.5 0.5 0.2 0.2\n")
+    return path
+
+
+@pytest.mark.parametrize("threads", [2, 9])
+def test_many_threads_find_what_one_finds_in_the_same_order(
+    many: Path, settings: Settings, tmp_path: Path, threads: int
+) -> None:
+    options = Reading(on_bad_image="skip")
+    alone = check(many, settings, Folder(tmp_path / "alone"), options, threads=1)
+    among = check(many, settings, Folder(tmp_path / "among"), options, threads=threads)
+    assert among == alone
+    assert [image.path for image in among.images] == sorted(image.path for image in among.images)
+    assert [fault["where"] for fault in among.report["skipped"]["examples"]] == [
+        f"images/train/{number:02}.png" for number in (5, 13, 21, 29, 37)
+    ]
+    stored = [
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (tmp_path / "alone", tmp_path / "among")
+    ]
+    assert stored[0] == stored[1]
+    assert {path.name for path in stored[0] if path.suffix == ""} == {image.sha256 for image in among.images}
+
+
+def test_no_more_pixels_are_open_than_the_largest_image_may_have(
+    many: Path, settings: Settings, storage: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, open_now, most = threading.Lock(), [0], [0]
+    examine, make = images.examine, previews.make
+
+    def opens(*given: object) -> images.Examined:
+        examined = examine(*given)  # type: ignore[arg-type]
+        with lock:
+            open_now[0] += examined.image.width * examined.image.height
+            most[0] = max(most[0], open_now[0])
+        threading.Event().wait(0.003)
+        return examined
+
+    def closes(image: Picture.Image) -> bytes | None:
+        with lock:
+            open_now[0] -= image.width * image.height
+        return make(image)
+
+    monkeypatch.setattr(images, "examine", opens)
+    monkeypatch.setattr(previews, "make", closes)
+    largest = 242 * 67
+    tight = settings.model_copy(update={"max_image_pixels": largest})
+    check(many, tight, storage, Reading(on_bad_image="skip"), threads=8)
+    assert largest / 2 < most[0] <= largest
+
+
+def test_a_small_picture_lies_beside_each_original(
+    ingest: Ingest, repack: Repack, local: Sessions, storage: Folder
+) -> None:
+    wide = np.random.default_rng(1).integers(0, 256, (50, 1000, 3), dtype=np.uint8)
+    deep = np.full((40, 40), 3000, np.uint16)
+    assert ingest(repack({"images/train/wide.png": png(wide), "images/train/deep.png": png(deep)})).state == "ready"
+    with local.read() as session:
+        rows = {row.path: row for row in session.scalars(select(Image))}
+    keys = {path: preview_key(row.sha256, upright=True) for path, row in rows.items()}
+    with Picture.open(storage.path(keys["images/train/wide.png"])) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (256, 13))
+    assert not storage.exists(keys["images/train/deep.png"])
+    assert sum(storage.exists(key) for key in keys.values()) == 5

@@ -131,8 +131,8 @@ def empty(configs: dict[str, Any]) -> tuple[Any, Any]:
 
 def _whole(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration all of which counts: the library would give back its defaults for what was left to them once,
-    also where it was set since, as an autoencoder's scale is."""
-    return {name: value for name, value in config.items() if name != "_use_default_values"}
+    also where it was set since, as an autoencoder's scale is. Without the path of the prior that was begun with."""
+    return {name: value for name, value in config.items() if name not in ("_use_default_values", "_name_or_path")}
 
 
 def _check(folder: Path, native_side: int, unet_class: Any) -> None:
