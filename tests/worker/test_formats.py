@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import expanding
 import pytest
 import yaml
 from defusedxml.ElementTree import fromstring
@@ -26,7 +27,7 @@ from shared.formats.zips import SafeZip
 from shared.models import Archive, Dataset, Image, Item, Job
 from shared.storage import sha256
 from worker.archive import build_next
-from worker.expand import Studio, expand_next
+from worker.studio import Studio
 
 MakeJob = Callable[..., Job]
 BOXES = ((30, 40, 52, 61), (10, 70, 40, 100))
@@ -65,8 +66,7 @@ def made(studio: Studio, make_job: MakeJob, tmp_path: Path) -> Callable[..., tup
 
     def run(files: dict[str, bytes], **spec: Any) -> tuple[Job, bytes]:
         job = make_job(write(tmp_path / "set.zip", files), **{"variants": 1, **spec})
-        while expand_next(studio, wake=lambda: None):
-            pass
+        expanding.run(studio)
         with studio.sessions.write() as session:
             jobs.conclude(session)
         assert build_next(studio.settings, studio.sessions, studio.storage)
