@@ -13,7 +13,7 @@ from api.feeds import Feeds
 from api.guards import LOOPBACK, BodyLimit, LocalOnly
 from api.problems import documented
 from api.reception import RightOfWay
-from api.routes import archives, datasets, events, health, items, jobs, masks, priors, trainings, uploads
+from api.routes import archives, datasets, events, health, items, jobs, masks, priors, receipts, trainings, uploads
 from api.tus import Tus
 from api.watch import FRESH, Watch
 from shared import queue
@@ -39,6 +39,7 @@ _TAGS = [
     {"name": "jobs", "description": "Requests to expand a dataset."},
     {"name": "items", "description": "The new images of a job, one by one."},
     {"name": "archives", "description": "The zip of a finished job."},
+    {"name": "receipts", "description": "Images that are forgotten, and what says so."},
     {"name": "priors", "description": "The models that regrow what is hidden."},
     {"name": "trainings", "description": "Priors of one's own, while they are trained."},
     {"name": "health", "description": "For those who run the service."},
@@ -74,7 +75,7 @@ def create_app(
     )
     watch = Watch(sessions, jobs.look, fresh)
     app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, Feeds(sessions, watch), RightOfWay())
-    for routes in (datasets, uploads, masks, jobs, events, items, archives, priors, trainings, health):
+    for routes in (datasets, uploads, masks, jobs, events, items, archives, receipts, priors, trainings, health):
         app.include_router(routes.router)
     app.add_api_route("/", _docs, include_in_schema=False)
     problems.install(app)

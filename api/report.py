@@ -47,6 +47,20 @@ class Groups(BaseModel):
     across: Some[str] = Field(description="Groups with images in several splits.")
 
 
+class Difference(BaseModel):
+    """A dataset beside its parent. An image is known by its bytes: one whose bytes are others is another image, so that
+    the old one was removed and the new one added, though both may have one path."""
+
+    parent: str
+    unchanged: int = Field(description="Images with the same bytes and labels, path and split.")
+    moved: Some[tuple[str, str]] = Field(
+        description="Those under another path or in another split, as the old and the new path."
+    )
+    relabelled: Some[str] = Field(description="Images with the same bytes and other labels.")
+    added: Some[str]
+    removed: Some[str] = Field(description="By their paths in the parent.")
+
+
 class Report(BaseModel):
     """What was seen in a dataset beside its counts."""
 
@@ -61,3 +75,9 @@ class Report(BaseModel):
     groups: Groups | None = Field(description="Null without `group_pattern`.")
     unpaired: Some[str] = Field(description="Labels without an image, and images that are no part of the set.")
     skipped: Some[Place] = Field(description="Images that could not be used, where `on_bad_image` is `skip`.")
+    forgotten: int = Field(
+        0, description="Images that were forgotten since. Sizes, metadata and duplicates are told as they were."
+    )
+    difference: Difference | None = Field(
+        None, description="What was added, removed and relabelled; null without a `parent`."
+    )

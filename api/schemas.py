@@ -47,6 +47,7 @@ class Dataset(BaseModel):
     created_at: Time
     upload_bytes: int
     reading: Reading = Field(description="How it was to be read.")
+    parent: str | None = Field(description="The dataset it grew from, which may be gone; null if it named none.")
     format: str = Field(description="`yolo`, `coco`, `voc` or `darknet`; empty while checking.")
     layout: str = Field(
         description="The folder of its images, or with COCO its documents, `{split}` standing for the split; empty "
@@ -63,13 +64,15 @@ class Dataset(BaseModel):
 
     @classmethod
     def from_row(cls, row: models.Dataset) -> Self:
+        reading = Reading.model_validate(row.options or {})
         return cls(
             id=row.id,
             name=row.name,
             state=row.state,
             created_at=row.created_at,
             upload_bytes=row.upload_size,
-            reading=Reading.model_validate(row.options or {}),
+            reading=reading,
+            parent=reading.parent,
             format=row.format,
             layout=row.layout,
             classes=row.classes,

@@ -33,6 +33,7 @@ class Reading(TypedDict, total=False):
     labels: Literal["required", "none"]
     on_bad_image: Literal["reject", "skip"]
     group_pattern: str | None
+    parent: str | None
 
 
 class Report(TypedDict):
@@ -47,6 +48,8 @@ class Report(TypedDict):
     groups: dict[str, Any] | None
     unpaired: dict[str, Any]
     skipped: dict[str, Any]
+    forgotten: int
+    difference: dict[str, Any] | None
 
 
 class Dataset(TypedDict):
@@ -56,6 +59,7 @@ class Dataset(TypedDict):
     created_at: str
     upload_bytes: int
     reading: Reading
+    parent: str | None
     format: str
     layout: str
     classes: list[str]
@@ -142,6 +146,25 @@ class Item(TypedDict):
     seconds: float | None
     sha256: str | None
     measures: dict[str, Any] | None
+
+
+class Forgotten(TypedDict):
+    """What was forgotten, or with `dry_run` would be; each image is {"dataset", "path", "sha256", ...}."""
+
+    id: str | None
+    created_at: str | None
+    dry_run: bool
+    by: str
+    dataset: str
+    name: str
+    match: str | None
+    group: str | None
+    everywhere: bool
+    images: list[dict[str, Any]]
+    copies: list[dict[str, Any]]
+    counts: dict[str, int]
+    priors: list[dict[str, Any]]
+    files_waiting: int
 
 
 class Prior(TypedDict):

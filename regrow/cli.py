@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from regrow import DEFAULT_URL, manage, priors, report
+from regrow import DEFAULT_URL, forget, manage, priors, report
 from regrow.options import (
     AsJson,
     Format,
     GroupPattern,
     JobId,
     NoLabels,
+    Parent,
     Server,
     SkipBadImages,
     printed,
@@ -86,7 +87,7 @@ def serve(
 
 
 @app.command()
-def upload(
+def upload(  # noqa: PLR0913  (one parameter an option)
     dataset: Upload,
     *,
     name: Name = None,
@@ -94,11 +95,12 @@ def upload(
     group_pattern: GroupPattern = None,
     skip_bad_images: SkipBadImages = False,
     no_labels: NoLabels = False,
+    parent: Parent = None,
     server: Server = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Send a dataset, wait until it was checked, and tell what is in it. An interrupted large one goes on."""
-    wanted = reading(format, no_labels, skip_bad_images, group_pattern)
+    wanted = reading(format, no_labels, skip_bad_images, group_pattern, parent)
     with talking(server) as regrow:
         found = send(regrow, dataset, name, wanted, as_json)
         printed(found, report.dataset, as_json)
@@ -140,6 +142,7 @@ def expand(  # noqa: PLR0913  (one parameter an option)
     group_pattern: GroupPattern = None,
     skip_bad_images: SkipBadImages = False,
     no_labels: NoLabels = False,
+    parent: Parent = None,
     priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher goes first.")] = None,
     no_reuse: Annotated[bool, typer.Option("--no-reuse", help="Make again what was made before.")] = False,
     name: Name = None,
@@ -168,7 +171,7 @@ def expand(  # noqa: PLR0913  (one parameter an option)
             format=output_format, image_format=image_format, include_originals=False if no_originals else None
         ),
     }
-    wanted = reading(format, no_labels, skip_bad_images, group_pattern)
+    wanted = reading(format, no_labels, skip_bad_images, group_pattern, parent)
     with talking(server) as regrow:
         found = send(regrow, dataset, name, wanted, as_json)
         if not as_json:
@@ -219,6 +222,7 @@ def sheet(
 
 
 manage.register(app)
+forget.register(app)
 app.add_typer(priors.app, name="priors")
 
 

@@ -15,7 +15,19 @@ from typing import Any, Literal, Self, cast
 from urllib.parse import quote
 
 from regrow import DEFAULT_URL, pieces
-from regrow.answers import Dataset, Image, Item, ItemState, Job, Prior, Priors, Readiness, Reading, Training
+from regrow.answers import (
+    Dataset,
+    Forgotten,
+    Image,
+    Item,
+    ItemState,
+    Job,
+    Prior,
+    Priors,
+    Readiness,
+    Reading,
+    Training,
+)
 from regrow.download import download
 from regrow.events import Event, listen
 from regrow.folder import zipped
@@ -185,6 +197,31 @@ class Client:
     def delete_dataset(self, dataset_id: str) -> None:
         """Remove a dataset and all jobs that were made of it, which must be over."""
         self._wire.delete(f"/v1/datasets/{dataset_id}")
+
+    def forget(
+        self,
+        dataset_id: str,
+        match: str | None = None,
+        *,
+        group: str | None = None,
+        everywhere: bool = False,
+        dry_run: bool = False,
+    ) -> Forgotten:
+        """Remove images of a dataset and all that came from them; the answer is the receipt.
+
+        They are those whose path fits `match` (`*` and `?`; without a slash, the name of the file), or those of a
+        `group`. `everywhere` removes copies of the same bytes too, in all datasets. `dry_run` only tells.
+        """
+        body = {"match": match, "group": group, "everywhere": everywhere, "dry_run": dry_run}
+        # A second time there is nothing left to forget, and no receipt: the first one's is in `receipts`.
+        return cast(Forgotten, parsed(self._wire.post_once(f"/v1/datasets/{dataset_id}/forget", json=body)))
+
+    def receipts(self) -> Iterator[Forgotten]:
+        """What was forgotten so far, newest first, page by page."""
+        return self._pages("/v1/receipts")
+
+    def receipt(self, receipt_id: str) -> Forgotten:
+        return cast(Forgotten, parsed(self._wire.get(f"/v1/receipts/{receipt_id}")))
 
     def items(self, job_id: str, state: ItemState | None = None) -> Iterator[Item]:
         """The items of a job, or those in one state, page by page."""

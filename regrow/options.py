@@ -32,7 +32,15 @@ GroupPattern = Annotated[
 ]
 
 
-def reading(format: Any, no_labels: bool, skip_bad_images: bool, group_pattern: str | None) -> "Reading":
+Parent = Annotated[
+    str | None,
+    typer.Option("--parent", metavar="DATASET", help="The id of the dataset it grew from: what differs is told."),
+]
+
+
+def reading(
+    format: Any, no_labels: bool, skip_bad_images: bool, group_pattern: str | None, parent: str | None = None
+) -> "Reading":
     """What of this was said."""
     said: Reading = {}
     if format is not None:
@@ -43,6 +51,8 @@ def reading(format: Any, no_labels: bool, skip_bad_images: bool, group_pattern: 
         said["on_bad_image"] = "skip"
     if group_pattern is not None:
         said["group_pattern"] = group_pattern
+    if parent is not None:
+        said["parent"] = parent
     return said
 
 

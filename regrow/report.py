@@ -38,6 +38,9 @@ def _seen(report: Report) -> Iterator[str]:
         yield f"  metadata: {', '.join(f'{kind} in {count} images' for kind, count in report['metadata'].items())}"
     if groups := report["groups"]:
         yield f"  groups: {groups['count']}, in several splits: {groups['across']['count']}"
+    if differs := report["difference"]:
+        counts = (f"{differs[kind]['count']} {kind}" for kind in ("added", "removed", "relabelled", "moved"))
+        yield f"  beside {differs['parent']}: {', '.join(counts)}, {differs['unchanged']} unchanged"
 
 
 def rejected(found: Dataset) -> str:

@@ -97,6 +97,17 @@ def get_ready(session: Session, owner: str, dataset_id: str) -> Dataset:
     return dataset
 
 
+def check_parent(session: Session, owner: str, parent: str | None) -> None:
+    """See that a dataset that is being uploaded can have grown from `parent`. Raises what `get_ready` raises, saying
+    that it is about the parent."""
+    if parent is None:
+        return
+    try:
+        get_ready(session, owner, parent)
+    except (NotFound, Conflict, Invalid) as error:
+        raise type(error)(f"parent: {error.detail}", [Fault("parent", error.detail)]) from None
+
+
 def get_image(session: Session, owner: str, dataset_id: str, image_id: int) -> Image:
     """An image of the owner's dataset.
 
@@ -145,7 +156,7 @@ def accept(session: Session, claim: Claim, contents: Contents) -> bool:
         splits=list(contents.splits),
         warnings=list(contents.warnings),
         white=contents.white,
-        counts=_counts(contents),
+        counts=counts(contents.splits, contents.classes, ((i.split, i.boxes) for i in contents.images)),
         report=dict(contents.report),
     ):
         return False
@@ -180,11 +191,16 @@ def _columns(image: NewImage) -> dict[str, Any]:
     return {field.name: getattr(image, field.name) for field in fields(image)}
 
 
-def _counts(contents: Contents) -> dict[str, object]:
-    images = dict.fromkeys(contents.splits, 0)
-    boxes = {name: dict.fromkeys(contents.splits, 0) for name in contents.classes}
-    for image in contents.images:
-        images[image.split] += 1
-        for index, *_ in image.boxes:
-            boxes[contents.classes[int(index)]][image.split] += 1
-    return {"images": images, "boxes": boxes, "unlabelled": sum(not image.boxes for image in contents.images)}
+def counts(
+    splits: Sequence[str], classes: Sequence[str], images: Iterable[tuple[str, list[list[float]]]]
+) -> dict[str, object]:
+    """What is in a dataset, from the split and the boxes of each image."""
+    in_split = dict.fromkeys(splits, 0)
+    boxes = {name: dict.fromkeys(splits, 0) for name in classes}
+    unlabelled = 0
+    for split, its in images:
+        in_split[split] += 1
+        unlabelled += not its
+        for index, *_ in its:
+            boxes[classes[int(index)]][split] += 1
+    return {"images": in_split, "boxes": boxes, "unlabelled": unlabelled}

@@ -258,7 +258,7 @@ def _works(session: Session, item_ids: Sequence[int], token: str) -> list[Work]:
             seed=item.seed,
             path=item.image.path,
             source_sha256=item.image.sha256,
-            white=item.job.dataset.white,
+            white=item.image.white,
             boxes=tuple(tuple(box) for box in item.image.boxes),
             outlines=tuple(None if outline is None else tuple(outline) for outline in item.image.outlines),
             mask_sha256=item.image.mask_sha256,

@@ -320,6 +320,7 @@ def _key(resolved: ResolvedSpec, image: Image, variant: int, seed: int) -> str:
         label_sha256=image.label_sha256,
         mask_sha256=image.mask_sha256,
         upright=image.upright,
+        white=image.white,
         variant=variant,
         seed=seed,
     )

@@ -128,6 +128,11 @@ class Image(Base):
 
     dataset: Mapped[Dataset] = relationship(back_populates="images")
 
+    @property
+    def white(self) -> int:
+        """The grey value of it that is shown as white."""
+        return self.dataset.white if self.mode == "I;16" else 255
+
 
 class Prior(Base):
     """An installed prior, written by whoever can see its folder: the API may not."""
@@ -325,3 +330,18 @@ class Trash(Base):
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     key: Mapped[str] = mapped_column(String(200))
+    receipt_id: Mapped[str | None] = mapped_column(String(32), index=True)
+    """The receipt that says it goes."""
+
+
+class Receipt(Base):
+    """What was forgotten, when and by whom. It outlives the dataset."""
+
+    __tablename__ = "receipt"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=_new_id)
+    owner: Mapped[str] = mapped_column(String(64), index=True)
+    dataset_id: Mapped[str] = mapped_column(String(32), index=True)
+    created_at: Mapped[float] = mapped_column(Double, default=now())
+    body: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """As `forgetting.look` tells it."""

@@ -88,7 +88,8 @@ def _progress(job: Job, by_state: Mapping[ItemState, Row[Any]], waits_for: Wait 
     total, left = sum(number.values()), number.get(ItemState.PENDING, 0) + number.get(ItemState.RUNNING, 0)
     running, done = by_state.get(ItemState.RUNNING), by_state.get(ItemState.DONE)
     stepped = int(running.steps or 0) if running else 0
-    share = (total - left + stepped / steps) / total
+    # Of a job whose images were all forgotten nothing is left to do.
+    share = (total - left + stepped / steps) / total if total else 1.0
     rate = None
     if running and done and done.seconds:
         rate = int(running.workers) / float(done.seconds)

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from shared.strict import Strict
 
 MAX_PATTERN = 200
+ID = "^[0-9a-f]{32}$"
 
 
 def _with_one_group(pattern: str) -> str:
@@ -38,4 +39,10 @@ class Reading(Strict):
         max_length=MAX_PATTERN,
         description="A regular expression with one group, which finds in an image's path the patient or scene it is "
         "of: what its images have in common. It is searched for anywhere in the path.",
+    )
+    parent: str | None = Field(
+        None,
+        pattern=ID,
+        description="The id of an earlier dataset of yours that this one grew from: its `report` says what was added, "
+        "removed and relabelled.",
     )

@@ -263,17 +263,21 @@ def work_key(
     seed: int,
     mask_sha256: str | None = None,
     upright: bool = True,
+    white: int = 255,
 ) -> str:
     """Two items with the same key have the same pixels and labels (up to the device's rounding).
 
     `mask_sha256` is that of the mask uploaded with the image; it counts only where that mask is used. `upright` is
-    false of a source that EXIF would turn and that is taken as it is stored.
+    false of a source that EXIF would turn and that is taken as it is stored. `white` is the grey value that is shown as
+    white, which of 16-bit images their whole dataset decides.
     """
     parts: list[Any] = [source_sha256, label_sha256, variant, seed]
     if resolved.mask is not None and resolved.mask.kind == "uploaded":
         parts.append(mask_sha256)
     if not upright:
         parts.append("as stored")
+    if white != 255:
+        parts.append(["white", white])
     return hashlib.sha256(f"[{_written(resolved)},{_json(parts)[1:]}".encode()).hexdigest()
 
 

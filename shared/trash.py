@@ -1,7 +1,7 @@
 """Stored files that may go. They are noted in the transaction that deletes what refers to them, and removed after it by
 the sweep: a process that dies in between leaves no file behind, and no file goes that something still needs."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Select, delete, insert, select
@@ -12,10 +12,19 @@ from shared.models import Archive, Dataset, Image, Item, Prior, Trash
 from shared.states import DatasetState
 from shared.storage import SOURCES, Folder, preview_key, prior_key, source_key
 
+_CHUNK = 1000
+
 
 def throw(session: Session, keys: Select[Any]) -> None:
     """Note the storage keys that a query gives."""
     session.execute(insert(Trash).from_select(["key"], keys))
+
+
+def throw_for(session: Session, receipt_id: str, keys: Sequence[str]) -> None:
+    """Note some storage keys, so that a receipt can tell when they are dealt with."""
+    for start in range(0, len(keys), _CHUNK):
+        chunk = keys[start : start + _CHUNK]
+        session.execute(insert(Trash), [{"key": key, "receipt_id": receipt_id} for key in chunk])
 
 
 def empty(session: Session, storage: Folder, most: int = 500) -> int:

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shared import datasets, images, previews
+from shared import datasets, growth, images, previews
 from shared.db import Sessions
 from shared.errors import BadArchive, BadImage, BadLabels, Fault, RegrowError
 from shared.formats import read
@@ -42,6 +42,8 @@ def check_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
             with sessions.write() as session:
                 settled = datasets.reject(session, claim, error.detail, error.faults)
         else:
+            with sessions.read() as session:
+                contents = growth.compared(session, options.parent, contents)
             with sessions.write() as session:
                 settled = datasets.accept(session, claim, contents)
     if settled:
@@ -173,7 +175,7 @@ def _row(sample: Sample, examined: images.Examined, digest: str, size: int) -> d
         boxes=[[box.class_index, box.x0, box.y0, box.x1, box.y1] for box in sample.boxes],
         label_path=sample.label,
         label=sample.label_bytes,
-        label_sha256=sha256(sample.label_bytes or b""),
+        label_sha256=sha256(sample.identity or sample.label_bytes or b""),
         outlines=outlines if any(outlines) else [],
         upright=examined.upright,
     )

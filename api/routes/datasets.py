@@ -21,7 +21,7 @@ from shared import datasets, jobs, previews
 from shared.errors import Fault, Invalid, TooLarge
 from shared.models import Dataset, Image
 from shared.queue import Task
-from shared.reading import MAX_PATTERN, Kind, Reading
+from shared.reading import ID, MAX_PATTERN, Kind, Reading
 from shared.states import DatasetState
 from shared.storage import sha256, source_key, upload_key
 
@@ -42,10 +42,13 @@ def _reading(
     labels: Annotated[Literal["required", "none"], Form(description=_of("labels"))] = "required",
     on_bad_image: Annotated[Literal["reject", "skip"], Form(description=_of("on_bad_image"))] = "reject",
     group_pattern: Annotated[str | None, Form(max_length=MAX_PATTERN, description=_of("group_pattern"))] = None,
+    parent: Annotated[str | None, Form(pattern=ID, description=_of("parent"))] = None,
 ) -> Reading:
     """The form's fields as a value. Raises Invalid for a pattern that is none."""
     try:
-        return Reading(format=format, labels=labels, on_bad_image=on_bad_image, group_pattern=group_pattern)
+        return Reading(
+            format=format, labels=labels, on_bad_image=on_bad_image, group_pattern=group_pattern, parent=parent
+        )
     except ValidationError as error:
         (fault,) = error.errors()
         what = fault["msg"].removeprefix("Value error, ")
@@ -59,7 +62,7 @@ ReadingDep = Annotated[Reading, Depends(_reading)]
     "",
     status_code=202,
     summary="Upload a dataset",
-    responses=documented(400, 413, 422),
+    responses=documented(400, 404, 409, 413, 422),
     form_limits={"max_files": 1, "max_fields": 1 + len(Reading.model_fields)},
 )
 def create_dataset(
@@ -73,13 +76,16 @@ def create_dataset(
     """The archive is stored and checked in the background. Ask for the dataset until it is `ready` or `rejected`.
 
     The format is found out. What else is known only to you: a pattern for patients or scenes, and that images without
-    labels or with damage are meant.
+    labels or with damage are meant. A dataset that grew names its `parent`: 404 if that is not there, 409 while it is
+    being checked, 422 if it was rejected. A job with the same spec makes only what is new in it.
     """
     if not file.size:
         raise Invalid("The file is empty.", [Fault("body.file", "empty")])
     most = parts.settings.max_upload_bytes
     if file.size > most:
         raise TooLarge(f"The file has {file.size:,} bytes; the limit is {most:,}.")
+    with parts.sessions.read() as session:
+        datasets.check_parent(session, caller, reading.parent)
     dataset_id = uuid.uuid4().hex
     with parts.storage.writing(upload_key(dataset_id)) as stored:
         shutil.copyfileobj(file.file, stored, _CHUNK)

@@ -17,7 +17,7 @@ from api.problems import documented
 from api.reception import Reception, pieces, receiving
 from api.routes import HexId
 from api.routes.datasets import shown_name
-from shared import models, uploads
+from shared import datasets, models, uploads
 from shared.errors import Fault, Invalid, TooLarge
 from shared.queue import Task
 from shared.reading import Reading
@@ -45,7 +45,11 @@ def ask_about_uploads(parts: PartsDep, response: Response) -> None:
 
 
 @router.post(
-    "", status_code=201, summary="Announce an upload", responses=documented(412, 413, 422), dependencies=[_Spoken]
+    "",
+    status_code=201,
+    summary="Announce an upload",
+    responses=documented(404, 409, 412, 413, 422),
+    dependencies=[_Spoken],
 )
 def create_upload(
     caller: Caller,
@@ -71,11 +75,10 @@ def create_upload(
     if size > most:
         raise TooLarge(f"The file has {size:,} bytes; the limit is {most:,}.")
     said = tus.metadata(details)
-    name = shown_name(said.get("name", ""), said.get("filename", ""))
+    name, reading = shown_name(said.get("name", ""), said.get("filename", "")), _reading(said)
     with parts.sessions.write() as session:
-        row = uploads.create(
-            session, caller, name, size, parts.settings.upload_expires_seconds, details, _reading(said)
-        )
+        datasets.check_parent(session, caller, reading.parent)
+        row = uploads.create(session, caller, name, size, parts.settings.upload_expires_seconds, details, reading)
         made = schemas.Upload.from_row(row)
     response.headers.update({"Location": f"{PATH}/{made.id}", "Upload-Expires": tus.date(made.expires_at)})
     return made

@@ -5,6 +5,7 @@ A format is a module of FORMATS:
 - `sign(members)`: the member by which an archive is known to be of this format, or None.
 - `read(archive)`: the set, as Contents.
 - `variant_paths(image, label, stem_suffix, extension)`: where a variant of an image lies, and its labels.
+- `without(header, gone, kept)`: a header that no longer names images that were taken out; both are splits by paths.
 - `files(output)`: everything but the images of a set that is written: labels, cloned, and what describes the whole.
 """
 
@@ -30,6 +31,7 @@ class Format(Protocol):
     def variant_paths(
         self, image: str, label: str | None, stem_suffix: str, extension: str, /
     ) -> tuple[str, str | None]: ...
+    def without(self, header: bytes | None, gone: Mapping[str, str], kept: Mapping[str, str], /) -> bytes | None: ...
     def files(self, output: Output) -> Iterator[tuple[str, bytes]]: ...
 
 

@@ -84,6 +84,7 @@ def read(archive: SafeZip) -> Contents:
                 boxes=tuple(_classed(box, position[category]) for category, box in listed.boxes),
                 mask=mask if mask in keep_masks else None,
                 size=listed.size,
+                identity=_identity(listed, classes),
             )
         )
     unlisted = [image for image in images if image not in found]
@@ -115,6 +116,11 @@ def read(archive: SafeZip) -> Contents:
 def variant_paths(image: str, label: str | None, stem_suffix: str, extension: str, /) -> tuple[str, str | None]:
     """Paths of a variant's image and of the document that lists it, which is its source's."""
     return f"{image.rpartition('.')[0]}{stem_suffix}.{extension}", label
+
+
+def without(header: bytes | None, _gone: Mapping[str, str], _kept: Mapping[str, str], /) -> bytes | None:
+    """The header as it is: it names no image."""
+    return header
 
 
 def files(output: Output) -> Iterator[tuple[str, bytes]]:
@@ -197,6 +203,17 @@ def _classes(documents: Mapping[str, tuple[str, Document]], faults: Faults) -> d
                     f"{name}: categories", f"{number} is {shown(called)} here and {shown(classes[number])} before"
                 )
     return classes
+
+
+def _identity(listed: Listed, classes: Mapping[Any, str]) -> bytes:
+    """The labels without their ids, which whoever writes a document anew gives out anew."""
+    numbers = frozenset({"id", "image_id", "category_id"})
+    return _dump(
+        [
+            [classes[annotation["category_id"]], {k: v for k, v in annotation.items() if k not in numbers}]
+            for annotation in listed.annotations
+        ]
+    )
 
 
 def _classed(box: Box, index: int) -> Box:

@@ -105,6 +105,24 @@ def variant_paths(image: str, _of_source: str | None, stem_suffix: str, extensio
     return variant, _label(variant)
 
 
+def without(header: bytes | None, gone: Mapping[str, str], kept: Mapping[str, str], /) -> bytes | None:
+    """The lists without the lines of images that are gone."""
+    splits = {**kept, **gone}
+    finder = Finder(splits)
+
+    def shorter(name: str, text: str) -> str:
+        split = _list_split(name)
+
+        def named(line: str) -> bool:
+            fits, _ = finder.find(line, "", split or "")
+            of_split = [fit for fit in fits if splits[fit] == split]
+            return bool(of_split) and of_split[0] in gone
+
+        return text if split is None else lists.without(text, named)
+
+    return lists.pack({name: shorter(name, text) for name, text in lists.unpack(header).items()})
+
+
 def files(output: Output) -> Iterator[tuple[str, bytes]]:
     """The label files, the class names, and the lists with the variants; where there are originals too, lists of those
     alone, for a baseline."""

@@ -37,6 +37,13 @@ def unpack(header: bytes | None) -> dict[str, str]:
     return texts
 
 
+def without(text: str, named: Callable[[str], bool]) -> str:
+    """A list without the lines, given to `named` without what surrounds them, for which that is true."""
+    mark, body = text[: text.startswith("\ufeff")], text.removeprefix("\ufeff")
+    kept = (line for line in body.splitlines(keepends=True) if not line.strip() or not named(line.strip()))
+    return mark + "".join(kept)
+
+
 def files(
     texts: Mapping[str, str], entries: Sequence[Entry], find: Find, line_for: LineFor, *, whole: bool
 ) -> Iterator[tuple[str, bytes]]:

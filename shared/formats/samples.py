@@ -44,7 +44,7 @@ class Sample:
     `label_bytes`, the image's record, is that file, or of a file that many images share what belongs to this one, in a
     form of the format's own; None if there is none.
     `mask` is the name in the archive of the mask image that came with it, if one did. `size` is None where the labels
-    do not say it.
+    do not say it. `identity` is what of the record makes the labels what they are, where that is not all of it.
     """
 
     split: str
@@ -55,6 +55,7 @@ class Sample:
     boxes: tuple[Box, ...]
     mask: str | None = None
     size: Size | None = None
+    identity: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,17 @@ def variant_paths(image: str, label: str | None, stem_suffix: str, extension: st
     return f"{image.rpartition('.')[0]}{stem_suffix}.{extension}", xml
 
 
+def without(header: bytes | None, gone: Mapping[str, str], kept: Mapping[str, str], /) -> bytes | None:
+    """The lists without the lines of images that are gone."""
+    kept_stems = set(map(_stem, kept))
+    stems = set(map(_stem, gone)) - kept_stems
+
+    def named(line: str) -> bool:
+        return line in stems or (line not in kept_stems and _marked(line) in stems)
+
+    return lists.pack({name: lists.without(text, named) for name, text in lists.unpack(header).items()})
+
+
 def files(output: Output) -> Iterator[tuple[str, bytes]]:
     """The annotations, and the lists with the variants; where there are originals too, lists of those alone, for a
     baseline."""

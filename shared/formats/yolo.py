@@ -69,6 +69,11 @@ def variant_paths(image: str, _of_source: str | None, stem_suffix: str, extensio
     return variant, label_path(variant)
 
 
+def without(header: bytes | None, _gone: Mapping[str, str], _kept: Mapping[str, str], /) -> bytes | None:
+    """The header as it is: it names no image."""
+    return header
+
+
 def files(output: Output) -> Iterator[tuple[str, bytes]]:
     """The label files, and a data.yaml that trains as it is; where there are originals too, one for the baseline."""
     described = output.names, output.layout, output.splits, output.header

@@ -104,7 +104,8 @@ def test_how_a_dataset_is_to_be_read_is_sent_with_it(run, zipped):
     told = ["--format", "yolo", "--group-pattern", "_(0+)", "--skip-bad-images", "--no-labels"]
     answer = json.loads(run("upload", zipped, "--json", *told).stdout)
     assert answer["reading"] == {
-        "format": "yolo", "labels": "none", "on_bad_image": "skip", "group_pattern": "_(0+)"
+        "format": "yolo", "labels": "none", "on_bad_image": "skip", "group_pattern": "_(0+)",
+        "parent": None,
     }  # fmt: skip
     said = run("upload", zipped, *told).stdout
     assert "groups: 2, in several splits: 1" in said
