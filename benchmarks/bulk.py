@@ -1,6 +1,7 @@
 """Large datasets: how fast they are checked and packed, with what memory, and whether time grows as rows do."""
 
 import base64
+import hashlib
 import io
 import json
 import multiprocessing
@@ -25,7 +26,7 @@ from starlette.testclient import TestClient
 import migrations
 from api.main import create_app
 from benchmarks import ground
-from shared import datasets, jobs
+from shared import datasets, jobs, packing
 from shared.datasets import Contents, NewImage
 from shared.formats.samples import Entry, Output
 from shared.models import Dataset, Prior
@@ -33,7 +34,6 @@ from shared.settings import Settings
 from shared.spec import ExpansionSpec
 from shared.states import DatasetState
 from shared.storage import Folder, sha256, source_key, upload_key
-from worker import archive
 from worker.ingest import check_next
 from worker.parallel import in_order, usable_threads
 
@@ -70,11 +70,13 @@ def pack(megabytes: int) -> None:
                 together.store(keys[-1], piece)
         entries = [Entry(f"images/train/{n:06}.jpg", "train", None, None, f"{n}") for n in range(megabytes)]
         output = Output("images/{split}", ("fracture",), ("train",), None, entries)
-        pictures = tuple(archive.Picture(entry, key, None) for entry, key in zip(entries, keys, strict=True))
-        contents = archive.Contents("yolo", output, pictures)
-        started = time.perf_counter()
+        pictures = tuple(packing.Picture(entry, key, None) for entry, key in zip(entries, keys, strict=True))
+        contents = packing.Contents("yolo", output, pictures)
+        started, digest = time.perf_counter(), hashlib.sha256()
         with storage.writing("archives/first.zip") as file:
-            archive.write(contents, storage, file)
+            for part in packing.pack(contents, storage):
+                digest.update(part)
+                file.write(part)
         packed = time.perf_counter() - started
         started = time.perf_counter()
         with storage.open("archives/first.zip") as source, storage.writing("archives/copy.zip") as file:

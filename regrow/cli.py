@@ -195,13 +195,14 @@ def expand(  # noqa: PLR0913  (one parameter an option)
 def download(
     job: JobId,
     out: Archive,
+    partial: Annotated[bool, typer.Option("--partial", help="Of a job that still runs: what is done so far.")] = False,
     server: Server = DEFAULT_URL,
 ) -> None:
     """Fetch the result of a job that is over. An interrupted download goes on where it stopped."""
     with talking(server) as regrow:
         found = regrow.job(job)
-        print(report.result(found, _download(regrow, job, out), None))
-    raise typer.Exit(code(found))
+        print(report.result(found, _download(regrow, job, out, partial=partial), None))
+    raise typer.Exit(Exit.OK if partial else code(found))
 
 
 @app.command()
@@ -242,11 +243,11 @@ def _fetch(regrow: "Client", job: "Job", out: Path) -> Path | None:
     return _download(regrow, job["id"], out) if job["archive"] and job["archive"]["state"] == "ready" else None
 
 
-def _download(regrow: "Client", job_id: str, out: Path) -> Path:
+def _download(regrow: "Client", job_id: str, out: Path, *, partial: bool = False) -> Path:
     from regrow import progress
 
     with progress.transfer("downloading") as came:
-        return regrow.download(job_id, out, on_progress=came)
+        return regrow.download(job_id, out, on_progress=came, partial=partial)
 
 
 def _draw(regrow: "Client", job: "Job", out: Path, rows: int) -> bool:

@@ -28,7 +28,7 @@ from regrow.answers import (
     Reading,
     Training,
 )
-from regrow.download import download
+from regrow.download import download, download_unsized
 from regrow.events import Event, listen
 from regrow.folder import zipped
 from regrow.wire import Wire, parsed, retry_after
@@ -235,16 +235,29 @@ class Client:
         """A PNG of the source image's size: white was kept, black was regrown."""
         return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/mask").content
 
-    def download(self, job_id: str, path: str | Path, on_progress: Callable[[int, int], None] | None = None) -> Path:
+    def download(
+        self,
+        job_id: str,
+        path: str | Path,
+        on_progress: Callable[[int, int], None] | None = None,
+        *,
+        partial: bool = False,
+    ) -> Path:
         """Fetch a job's archive to `path`, replacing what is there once all of it has come and its SHA-256 is right.
 
         An interrupted download goes on where it stopped, also in a later call. `on_progress` is called with the
         bytes that are here and the bytes there are.
 
+        With `partial`, and while the archive is not there yet, it is a zip of what is done so far. That has no hash and
+        is begun anew after an interruption, and the bytes there are are 0, not known.
+
         Raises:
             Damaged: the bytes are not those the server announced.
         """
-        return download(self._wire, f"/v1/jobs/{job_id}/archive", Path(path), on_progress)
+        url = f"/v1/jobs/{job_id}/archive"
+        if partial and not _has_archive(self.job(job_id)):
+            return download_unsized(self._wire, f"{url}?partial=1", Path(path), on_progress)
+        return download(self._wire, url, Path(path), on_progress)
 
     def priors(self) -> Priors:
         """The installed priors, and what is being trained."""
@@ -348,3 +361,7 @@ class _Sent(io.FileIO):
         if self._on_progress:
             self._on_progress(self.tell(), self._size)
         return data or b""
+
+
+def _has_archive(job: Job) -> bool:
+    return job["archive"] is not None and job["archive"]["state"] == "ready"

@@ -42,6 +42,25 @@ def download(wire: Wire, url: str, path: Path, on_progress: OnProgress | None = 
     return path
 
 
+def download_unsized(wire: Wire, url: str, path: Path, on_progress: OnProgress | None = None) -> Path:
+    """Fetch what the server makes while it sends it, of a size and a hash that nobody knows before.
+
+    It is at `path` when it is whole; broken off, it has to be begun anew. `on_progress` is told 0 for the bytes there
+    are.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with wire.stream(url, {}) as response, part.open("wb") as file:
+            for chunk in response.iter_raw():
+                file.write(chunk)
+                if on_progress:
+                    on_progress(file.tell(), 0)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
 def _announced(wire: Wire, url: str) -> tuple[str, int]:
     """The SHA-256 and the size of what lies at `url`."""
     # One byte is asked for, and not HEAD, whose error answers have no words.

@@ -1,107 +1,16 @@
-"""A finished job becomes one zip that trains as it is."""
+"""The zip of a finished job is built and stored."""
 
-import csv
-import io
-import json
+import hashlib
 import logging
-import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import IO, Any, BinaryIO, cast
 
-from PIL.ImageMode import getmode
-from sqlalchemy import select
-from sqlalchemy.orm import Session, contains_eager, joinedload, undefer
-
-from shared import archives
+from shared import archives, packing
 from shared.db import Sessions
-from shared.formats import FORMATS, Format, convert
-from shared.formats.samples import Box, Entry, Output
-from shared.models import Archive, Dataset, Image, Item, Job
+from shared.models import Archive
 from shared.settings import Settings
-from shared.spec import ExpansionSpec
-from shared.states import ItemState
-from shared.storage import Folder, archive_key, source_key
+from shared.storage import Folder, archive_key
 from worker.renewal import held
-from worker.sealing import Sealed
 
 log = logging.getLogger(__name__)
-
-# Zip files carry times; a fixed one makes equal contents equal bytes.
-_TIME = (1980, 1, 1, 0, 0, 0)
-
-README = """\
-This data set was expanded by Regrow.
-
-Images whose name ends in _rg1, _rg2, ... are variants: what is labelled was kept, and most of the rest was hidden and
-painted anew by a diffusion model. Their labels are their source's.
-
-{described}
-- groups.csv           which source each image comes from, and which patient or scene if that is known. What is of one
-                       group must stay in one fold: split first, then expand the train part only
-- manifest.jsonl       one line for each variant: its source, seed, settings, measures and hashes
-
-Variants contain unaltered pixels of the originals, are derived from them and are NOT anonymous. Treat them with the
-same care as the originals. Everything was computed offline; nothing was sent anywhere.
-"""
-
-_LISTS = """\
-- the lists of images  as they were, with the variants beside their sources
-- ....originals.txt    the same without the variants, for a baseline (only if the originals are in this archive)"""
-_DESCRIBED = {
-    "yolo": """\
-- data.yaml            trains as it is: originals and variants
-- data.originals.yaml  the same without the variants, for a baseline (only if the originals are in this archive)""",
-    "coco": """\
-- the .json documents  as they were, with the variants under new ids
-- ....originals.json   the same without the variants, for a baseline (only if the originals are in this archive)""",
-    "voc": _LISTS,
-    "darknet": _LISTS,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An image in the zip: what the format writes of it, where its bytes are stored, its group if one is known and, of
-    a variant, its line of the manifest."""
-
-    entry: Entry
-    key: str
-    group: str | None
-    manifest: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What goes into a zip; `pictures` belong to the entries of `output`, in the same order."""
-
-    format: str
-    output: Output
-    pictures: tuple[Picture, ...]
-
-    def variants(self) -> list[dict[str, Any]]:
-        """The lines of the manifest, in the order of the images."""
-        return [picture.manifest for picture in self.pictures if picture.manifest is not None]
-
-
-@dataclass
-class _Paths:
-    """Names in the zip, each given out once."""
-
-    format: Format
-    taken: set[str]
-
-    def variant(self, source: Image, variant: int, extension: str) -> tuple[str, str | None]:
-        """Image and label path of a variant; a name that is taken (by an upload that was expanded before, or by a
-        namesake of another type) gets a letter more."""
-        for more in ("", *"abcdefghijklmnopqrstuvwxyz"):
-            suffix = f"_rg{variant}{more}"
-            image, label = self.format.variant_paths(source.path, source.label_path, suffix, extension)
-            own = {image} if label in (None, source.label_path) else {image, label}
-            if not own & self.taken:
-                self.taken |= own - {None}
-                return image, label
-        raise ValueError(f"no free name for variant {variant} of {source.path}")
 
 
 def build_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
@@ -114,10 +23,14 @@ def build_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
     key = archive_key(claim.id, claim.token)
     with held(sessions, Archive, claim, settings):
         with sessions.read() as session:
-            contents = collect(session, claim.id)
+            contents = packing.collect(session, claim.id)
         try:
+            digest, size = hashlib.sha256(), 0
             with storage.writing(key) as file:
-                digest, size = write(contents, storage, file)
+                for part in packing.pack(contents, storage):
+                    # Hashed on its way to the disk, so that nobody has to read it again.
+                    digest.update(part)
+                    size += file.write(part)
         except FileNotFoundError as error:
             if not storage.there():
                 raise
@@ -126,136 +39,7 @@ def build_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
                 archives.fail(session, claim, f"a stored file is gone: {error.filename}")
             return True
         with sessions.write() as session:
-            settled = archives.settle(session, claim, key=key, sha256=digest, size=size)
+            settled = archives.settle(session, claim, key=key, sha256=digest.hexdigest(), size=size)
     if not settled:
         storage.delete(key)
     return True
-
-
-def collect(session: Session, job_id: str) -> Contents:
-    """All that a job's zip holds, free of the database."""
-    job = session.get_one(Job, job_id, options=[joinedload(Job.dataset).undefer(Dataset.header)])
-    spec = ExpansionSpec.model_validate(job.spec)
-    dataset = job.dataset
-    images = session.scalars(
-        select(Image).where(Image.dataset_id == dataset.id).order_by(Image.path).options(undefer(Image.label))
-    ).all()
-    items = session.scalars(
-        select(Item)
-        .join(Item.image)
-        .where(Item.job_id == job_id, Item.state == ItemState.DONE)
-        .order_by(Image.path, Item.variant)
-        .options(contains_eager(Item.image).undefer(Image.label))
-    ).all()
-    originals = images if spec.output.include_originals else []
-    paths = _Paths(
-        FORMATS[dataset.format],
-        {image.path for image in images} | {image.label_path for image in images if image.label_path},
-    )
-    pictures = [
-        *(
-            Picture(_entry(image, image.path, image.label_path), source_key(image.sha256), image.group)
-            for image in originals
-        ),
-        *(_variant(item, job, paths) for item in items),
-    ]
-    pictures.sort(key=lambda picture: picture.entry.image)
-    output = Output(
-        layout=dataset.layout,
-        names=dataset.classes,
-        splits=dataset.splits if originals else spec.splits,
-        header=dataset.header,
-        entries=[picture.entry for picture in pictures],
-    )
-    wanted = spec.output.format
-    if wanted in ("same", dataset.format):
-        return Contents(dataset.format, output, tuple(pictures))
-    converted = convert.to(wanted, output)
-    moved = (_moved(picture, entry) for picture, entry in zip(pictures, converted.entries, strict=True))
-    return Contents(wanted, converted, tuple(moved))
-
-
-def write(contents: Contents, storage: Folder, file: BinaryIO) -> tuple[str, int]:
-    """Write the zip: uncompressed, since images are, and in a fixed order, so that equal contents are equal bytes.
-
-    Returns its SHA-256 and how many bytes it has.
-    """
-    sealed = Sealed(file)
-    # What zipfile asks of a file, though not all that the type has.
-    with zipfile.ZipFile(cast(IO[bytes], sealed), "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for name, data in _members(contents, storage):
-            archive.writestr(zipfile.ZipInfo(name, _TIME), data)
-            sealed.seal()
-    sealed.seal()
-    return sealed.sha256(), sealed.size
-
-
-def _members(contents: Contents, storage: Folder) -> Iterator[tuple[str, bytes]]:
-    yield "README.txt", README.format(described=_DESCRIBED[contents.format]).encode()
-    yield from FORMATS[contents.format].files(contents.output)
-    for picture in contents.pictures:
-        yield picture.entry.image, storage.read(picture.key)
-    yield "groups.csv", _groups(contents.pictures)
-    rows = (json.dumps(row, sort_keys=True) + "\n" for row in contents.variants())
-    yield "manifest.jsonl", "".join(rows).encode()
-
-
-def _moved(picture: Picture, entry: Entry) -> Picture:
-    """A picture of a set that was converted: it lies elsewhere."""
-    manifest = picture.manifest and picture.manifest | {"file": entry.image, "label": entry.label}
-    return replace(picture, entry=entry, manifest=manifest)
-
-
-def _entry(image: Image, path: str, label: str | None) -> Entry:
-    """What a format writes of an image, or of its variant at `path`."""
-    outlines = image.outlines or [None] * len(image.boxes)
-    return Entry(
-        image=path,
-        split=image.split,
-        label=label if image.label is not None else None,
-        record=image.label,
-        source=image.path,
-        boxes=tuple(
-            Box(int(index), x0, y0, x1, y1, None if outline is None else tuple(outline))
-            for (index, x0, y0, x1, y1), outline in zip(image.boxes, outlines, strict=True)
-        ),
-        width=image.width,
-        height=image.height,
-        depth=len(getmode(image.mode).bands),
-    )
-
-
-def _variant(item: Item, job: Job, paths: _Paths) -> Picture:
-    image = item.image
-    key, made_by = item.result_key or "", item.made_by or {}
-    entry = _entry(image, *paths.variant(image, item.variant, key.rpartition(".")[2]))
-    manifest = {
-        "file": entry.image,
-        "sha256": item.result_sha256,
-        "label": entry.label,
-        "label_sha256": image.label_sha256,
-        "source": image.path,
-        "source_sha256": image.sha256,
-        "variant": item.variant,
-        "seed": item.seed,
-        "work_key": item.work_key,
-        # Of a job that went on with a new engine, what an earlier one has made keeps its name.
-        "settings": job.resolved | {name: made_by[name] for name in ("engine", "prior_sha256") if name in made_by},
-        "measures": item.measures,
-        "seconds": item.seconds,
-        "made_by": made_by,
-        "reused_from": item.reused_from,
-        "job": job.id,
-        "item": item.id,
-    }
-    return Picture(entry, key, image.group, manifest)
-
-
-def _groups(pictures: Sequence[Picture]) -> bytes:
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(["file", "source", "group"])
-    for picture in pictures:
-        entry = picture.entry
-        rows.writerow([entry.image, entry.source, picture.group or entry.source])
-    return out.getvalue().encode()

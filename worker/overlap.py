@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 from shared import items
@@ -25,8 +25,9 @@ LAST_WORD = 5.0
 class Batch:
     """A claimed batch. Its lease is renewed until it ends; what of it is not settled by then goes back unharmed."""
 
-    def __init__(self, studio: Studio, works: Sequence[Work]) -> None:
+    def __init__(self, studio: Studio, works: Sequence[Work], last_word: Callable[[], None]) -> None:
         self.works = works
+        self._last_word = last_word
         self.pace = Pace(studio.settings.hang_seconds)
         self._studio, self._token = studio, works[0].token
         self._renewal = Renewal(self._renew, studio.settings.renew_seconds)
@@ -51,7 +52,8 @@ class Batch:
             log.critical("no step has ended for %.0f s after step %d; the batch is let go", pace.waited(), pace.step)
             if pace.sampling:
                 # A call that does not return cannot be broken off, and would keep the device for good: the process
-                # ends, Celery starts another, and what it held lapses.
+                # ends, Celery starts another, and what it held lapses. What was sampled before is sound.
+                self._last_word()
                 os._exit(1)
             return False
         with self._studio.sessions.write() as session:
@@ -74,7 +76,7 @@ class Overlap:
 
     def begin(self, studio: Studio, works: Sequence[Work]) -> Batch:
         """Hold a batch just claimed, whatever comes: it is handed back by `let_go` if it does not end before."""
-        batch = Batch(studio, works)
+        batch = Batch(studio, works, self.last_word)
         self._open.append(batch)
         batch.hold()
         return batch
@@ -108,7 +110,8 @@ class Overlap:
 
     def last_word(self) -> None:
         """The same before the process ends: for a few seconds at most, and without raising."""
-        self._wait(LAST_WORD)
+        with suppress(RuntimeError):  # it has had its last word already
+            self._wait(LAST_WORD)
 
     def let_go(self) -> None:
         """Hand back what is not settled after that."""

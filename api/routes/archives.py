@@ -1,17 +1,21 @@
-"""The zip of a finished job."""
+"""The zip of a finished job, or of what a running one has made so far."""
 
 import re
+from typing import Annotated
+from urllib.parse import quote
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
 from api import problems
 from api.deps import Caller, SessionsDep, StorageDep
 from api.downloads import answers, download
 from api.routes import HexId
-from shared import jobs, progress
+from shared import jobs, packing, progress
 from shared.models import Job
 from shared.states import ArchiveState
+from shared.storage import Folder
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/archive", tags=["archives"])
 
@@ -24,15 +28,32 @@ router = APIRouter(prefix="/v1/jobs/{job_id}/archive", tags=["archives"])
     responses=answers("application/zip", 409),
 )
 def get_archive(
-    job_id: HexId, caller: Caller, sessions: SessionsDep, storage: StorageDep, request: Request
+    job_id: HexId,
+    caller: Caller,
+    sessions: SessionsDep,
+    storage: StorageDep,
+    request: Request,
+    partial: Annotated[
+        bool,
+        Query(
+            description="While there is no archive yet: a zip of what is done so far, made as it is sent, so without "
+            "ETag, length and Range. Ask again for more of it."
+        ),
+    ] = False,
 ) -> Response:
     """A broken download goes on where it ended, with Range.
 
-    409 with `Retry-After` while the job runs or the archive is built; 409 without it where none will ever be.
+    409 with `Retry-After` while the job runs or the archive is built; 409 without it where none will ever be. With
+    `partial` it is 409 only while no image is done.
     """
     with sessions.read() as session:
         job = jobs.get(session, caller, job_id)
         archive = job.archive
+        ready = archive is not None and archive.state == ArchiveState.READY
+        if partial and not ready:
+            contents = packing.collect(session, job_id)
+            if contents.variants():
+                return _so_far(request, contents, storage, _file_name(job))
         if archive is None:
             return _none_yet(session, job)
         if archive.state == ArchiveState.BUILDING:
@@ -41,6 +62,15 @@ def get_archive(
             return problems.response(409, f"The archive could not be built: {archive.error}")
         key, sha256, name = archive.key, archive.sha256, _file_name(job)
     return download(request, storage.path(key), sha256, name=name)
+
+
+def _so_far(request: Request, contents: packing.Contents, storage: Folder, name: str) -> Response:
+    saved_as = quote(f"{name.removesuffix('.zip')}.partial.zip")
+    headers = {"Content-Disposition": f"attachment; filename*=utf-8''{saved_as}", "X-Content-Type-Options": "nosniff"}
+    if request.method == "HEAD":
+        return Response(media_type="application/zip", headers=headers)
+    packed = packing.pack(contents, storage, partial=True)
+    return StreamingResponse(packed, media_type="application/zip", headers=headers)
 
 
 def _none_yet(session: Session, job: Job) -> Response:

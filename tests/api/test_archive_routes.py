@@ -1,5 +1,9 @@
 """The zip over HTTP."""
 
+import io
+import json
+import zipfile
+
 import pytest
 from service import Service
 
@@ -67,6 +71,31 @@ def test_while_it_is_not_there_yet_one_is_told_to_come_again(service: Service) -
     answer = service.client.get(path)
     assert (answer.status_code, answer.headers["retry-after"]) == (409, "1")
     assert "being built" in service.get(path, 409)["detail"]
+
+
+def test_a_partial_archive_holds_what_is_done_so_far(service: Service) -> None:
+    spec = {"variants": 1, "name": "Knie", "output": {"include_originals": False}}
+    path = f"/v1/jobs/{service.job(service.ready(2), **spec)['id']}/archive"
+    assert "0% is done" in service.get(f"{path}?partial=1", 409)["detail"]
+    service.do(1)
+    service.get(path, 409)
+    answer = service.client.get(path, params={"partial": True})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
+    assert answer.headers["content-disposition"] == "attachment; filename*=utf-8''Knie.partial.zip"
+    assert not {"etag", "accept-ranges", "content-length"} & set(answer.headers)
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        (row,) = (json.loads(line) for line in archive.read("manifest.jsonl").splitlines())
+        assert sha256(archive.read(row["file"])) == row["sha256"]
+        assert b"THIS ARCHIVE IS PARTIAL" in archive.read("README.txt")
+        assert archive.testzip() is None
+    head = service.client.head(path, params={"partial": True})
+    assert (head.status_code, head.content) == (200, b"")
+
+
+def test_once_there_is_an_archive_partial_makes_no_difference(service: Service, path: str) -> None:
+    whole, partial = service.client.get(path), service.client.get(path, params={"partial": True})
+    assert partial.content == ZIP
+    assert partial.headers["etag"] == whole.headers["etag"]
 
 
 def test_where_there_never_will_be_one_one_is_told_why(service: Service) -> None:

@@ -200,6 +200,37 @@ def test_the_archive_of_a_job_that_is_not_over_cannot_be_downloaded(client, serv
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_done_so_far_can_be_had_while_a_job_runs(client, service, dataset_id, tmp_path, run):
+    begun, go_on = [], threading.Event()
+
+    def after_the_first(work):
+        if work.job_id == job["id"]:
+            begun.append(work)
+        return len(begun) > 1 and not go_on.wait(60)
+
+    service.open.clear()
+    job = client.create_job({"dataset_id": dataset_id})
+    service.fails = after_the_first
+    service.open.set()
+    while client.job(job["id"])["counts"].get("done", 0) < 1:
+        time.sleep(0.05)
+    path, told = tmp_path / "part.zip", []
+    client.download(job["id"], path, lambda *bytes_: told.append(bytes_), partial=True)
+    assert told[-1] == (path.stat().st_size, 0)
+    with zipfile.ZipFile(path) as archive:
+        assert len(archive.read("manifest.jsonl").splitlines()) == 1
+    service.line.cut = [1000]
+    with pytest.raises(Unreachable):
+        client.download(job["id"], tmp_path / "broken.zip", partial=True)
+    assert run("download", job["id"], "-o", tmp_path / "again.zip", "--partial").exit_code == 0
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["again.zip", "part.zip"]
+    go_on.set()
+    assert client.wait_job(job["id"])["state"] == "succeeded"
+    client.download(job["id"], path, partial=True)
+    with zipfile.ZipFile(path) as archive:
+        assert len(archive.read("manifest.jsonl").splitlines()) == job["total"]
+
+
 def test_a_wish_that_cannot_be_names_the_field_and_what_is_wrong(client, dataset_id):
     with pytest.raises(ProblemError) as caught:
         client.create_job({"dataset_id": dataset_id, "variants": 0})

@@ -120,7 +120,7 @@ def test_a_pixel_is_the_polygons_if_a_point_well_within_both_exists(outline: np.
     area = polygon_area(points, 9, 12)
     y, x = (np.indices((9 * fine, 12 * fine)) + 0.5) / fine
     inside = np.zeros(y.shape, dtype=np.bool_)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for (xa, ya), (xb, yb) in zip(points, np.roll(points, -1, axis=0), strict=True):
             inside ^= ((ya <= y) != (yb <= y)) & (x < xa + (y - ya) / (yb - ya) * (xb - xa))
     touched = inside.reshape(9, fine, 12, fine).any(axis=(1, 3))

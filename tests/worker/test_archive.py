@@ -16,11 +16,11 @@ import pytest
 import yaml
 from PIL import Image as Picture
 
-from shared import jobs
+from shared import jobs, packing
 from shared.models import Archive, Job
 from shared.states import ArchiveState
 from shared.storage import Folder, sha256
-from worker.archive import build_next, collect
+from worker.archive import build_next
 from worker.studio import Studio
 
 MakeJob = Callable[..., Job]
@@ -149,7 +149,7 @@ def test_the_manifest_names_the_engine_that_made_each_image(studio: Studio, make
     assert expanding.expand_next(older) == 1
     expanding.run(studio)
     with studio.sessions.read() as session:
-        rows = collect(session, job.id).variants()
+        rows = packing.collect(session, job.id).variants()
     assert [row["settings"]["engine"] for row in rows].count("of old") == 1
     assert {row["settings"]["prior_sha256"] for row in rows} == {job.resolved["prior_sha256"]}
 
