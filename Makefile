@@ -26,7 +26,7 @@ demo: install  ## Do the whole job once on drawn X-rays: leaves a zip and a cont
 	.venv/bin/python -m samples.demo
 
 test: install  ## Run all tests, those against a real Redis and a real PostgreSQL included
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 chaos: install  ## Kill whatever runs a job, at random, 200 times (KILLS=1000 for more), and see that nothing is lost
 	OMP_NUM_THREADS=1 .venv/bin/python tests/faults/chaos.py --kills $(KILLS) --seed $(SEED)

@@ -34,8 +34,9 @@ OnStep = Callable[[int, int], None]
 def expand_next(studio: Studio, overlap: Overlap, wake: Callable[[], None]) -> int:
     """Claim one batch and sample it; returns how many items were claimed.
 
-    They are settled in the thread of `overlap`, while the next batch is sampled. `wake` is called before sampling if
-    more items wait, so that other workers do not wait for this one. Raises what settling the batch before has raised.
+    They are settled in the thread of `overlap`, while the next batch is sampled. There, too, `wake` is called if more
+    items wait, while these are sampled, so that other workers do not wait for this one. Raises what settling the batch
+    before has raised.
     """
     if studio.stop():
         return 0
@@ -48,12 +49,8 @@ def expand_next(studio: Studio, overlap: Overlap, wake: Callable[[], None]) -> i
         works = _claim(studio, folders)
     if not works:
         return 0
-    # From here on: being told to end (SystemExit) may come at any moment, while others are woken too.
     batch = overlap.begin(studio, works)
-    with studio.sessions.read() as session:
-        more = items.waiting(session)
-    if more:
-        wake()
+    overlap.hand_over(partial(_wake_others, studio, wake))
 
     def on_step(done: int, steps: int) -> None:
         batch.pace.note(done, steps)
@@ -77,6 +74,13 @@ def expand_next(studio: Studio, overlap: Overlap, wake: Callable[[], None]) -> i
     if suspect:
         overlap.drain()
     return len(works)
+
+
+def _wake_others(studio: Studio, wake: Callable[[], None]) -> None:
+    with studio.sessions.read() as session:
+        more = items.waiting(session)
+    if more:
+        wake()
 
 
 def _claim(studio: Studio, folders: Mapping[str, Path]) -> Sequence[Work]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from expanding import expand_next, items, run, with_prior
+from live import until
 from PIL import Image as Picture
 from sqlalchemy import select
 
@@ -135,23 +136,29 @@ def test_a_cancel_ends_what_is_being_made_when_its_worker_next_looks(studio: Stu
     assert (item.state, item.attempts, item.lapses, item.result_key) == (ItemState.CANCELLED, 0, 0, None)
 
 
-def test_others_are_woken_before_sampling_if_more_waits(studio: Studio, make_job: MakeJob) -> None:
+def test_others_are_woken_while_the_first_items_are_sampled_if_more_waits(studio: Studio, make_job: MakeJob) -> None:
     make_job(variants=2, max_images=1)
+    real = studio.priors.get(studio.prior_folders["builtin"][0], "cpu")
     seen: list[list[ItemState]] = []
-    expand_next(studio, wake=lambda: seen.append([item.state for item in items(studio)]))
+
+    def eps(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        until(lambda: bool(seen), 20, "others are woken")
+        return real.eps(z, t)
+
+    expand_next(with_prior(studio, eps=eps), wake=lambda: seen.append([item.state for item in items(studio)]))
     assert seen == [[ItemState.RUNNING, ItemState.PENDING]]
     expand_next(studio, wake=lambda: seen.append([]))
     assert len(seen) == 1
 
 
-def test_a_worker_told_to_end_while_it_wakes_others_hands_its_items_back(studio: Studio, make_job: MakeJob) -> None:
+def test_a_worker_told_to_end_once_it_has_claimed_hands_its_items_back(studio: Studio, make_job: MakeJob) -> None:
     make_job(variants=2, max_images=1)
 
-    def told_to_end() -> None:
+    def told_to_end(*_: object) -> None:
         raise SystemExit
 
     with pytest.raises(SystemExit):
-        expand_next(studio, wake=told_to_end)
+        expand_next(with_prior(studio, eps=told_to_end))
     assert [(item.state, item.lease_until, item.lapses) for item in items(studio)] == [(ItemState.PENDING, None, 0)] * 2
 
 
