@@ -248,6 +248,32 @@ def test_pycocotools_loads_the_archive_and_finds_each_variant_labelled_as_its_so
         assert found[f"{name}_rg1.jpg"] == found[f"{name}.jpg"] != []
 
 
+@pytest.mark.parametrize("kind", SETS)
+@pytest.mark.filterwarnings("ignore:OpenCV:UserWarning")
+def test_supervision_loads_the_archive_and_finds_each_variant_labelled_as_its_source(
+    kind: str, phantom_scans: Pictures, made: Made, tmp_path: Path
+) -> None:
+    import supervision
+
+    _, archive = made(SETS[kind](phantom_scans))
+    zipfile.ZipFile(io.BytesIO(archive)).extractall(out := tmp_path / "out")
+    load = supervision.DetectionDataset
+    match kind:
+        case "yolo":
+            loaded = load.from_yolo(str(out / "images/train"), str(out / "labels/train"), str(out / "data.yaml"))
+        case "coco":
+            loaded = load.from_coco(str(out / "train"), str(out / "annotations/instances_train.json"))
+        case _:
+            loaded = load.from_pascal_voc(str(out / "JPEGImages"), str(out / "Annotations"))
+    assert loaded.classes == ["fractured"]
+    found = {Path(name).name: its.xyxy.tolist() for name, its in loaded.annotations.items()}
+    # VOC's images lie in one folder, whatever their split.
+    assert set(found) == {"a.jpg", "a_rg1.jpg", "b.jpg", "b_rg1.jpg"} | ({"c.jpg"} if kind == "voc" else set())
+    for name, scan in phantom_scans["train"].items():
+        assert found[name] == [pytest.approx(box, abs=1e-3) for box in scan.boxes]
+        assert found[name.replace(".jpg", "_rg1.jpg")] == found[name]
+
+
 @pytest.mark.parametrize("layout", ["images/{split}", "{split}/images"])
 def test_the_archive_trains_from_any_working_directory(
     layout: str, phantom_scans: Pictures, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
