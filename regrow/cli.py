@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from regrow import DEFAULT_URL, forget, manage, priors, report
+from regrow import DEFAULT_URL, forget, manage, occasion, priors, report
 from regrow.options import (
     AsJson,
     Format,
@@ -73,6 +73,7 @@ def serve(
     data: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Everything is kept here; left out: REGROW_DATA, or `data`.")
     ] = None,
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
 ) -> None:
     """Run the service on this machine: API, workers, sweep, and a broker if REGROW_BROKER_URL names none."""
     try:
@@ -81,7 +82,7 @@ def serve(
     except ModuleNotFoundError as error:
         fail(Exit.UNEXPECTED, f"{error.name} is missing: pip install 'regrow[api,worker]'")
     try:
-        local.serve(host, port, data, _say)
+        local.serve(host, port, data, _say, with_parent=with_parent)
     except Refused as error:
         fail(Exit.USAGE, str(error))
 
@@ -121,7 +122,9 @@ def expand(  # noqa: PLR0913  (one parameter an option)
         int | None, typer.Option(min=32, max=2048, help="Of the canvas, in pixels; left out: the prior's own size.")
     ] = None,
     split: Annotated[list[str] | None, typer.Option(help="A split to expand; may be repeated.")] = None,
-    max_images: Annotated[int | None, typer.Option(min=1, help="Expand at most so many source images.")] = None,
+    max_images: Annotated[
+        int | None, typer.Option(min=1, help="Expand at most so many source images, each class in turn.")
+    ] = None,
     blend: Annotated[
         Literal["boxes", "known", "none"] | None,
         typer.Option(help="What is copied from the original: labelled pixels, all that were kept, or nothing."),
@@ -152,7 +155,9 @@ def expand(  # noqa: PLR0913  (one parameter an option)
     server: Server = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Upload a dataset, expand it, and fetch the result. What is left out is for the server to choose."""
+    """Upload a dataset, expand it, and fetch the result. What is left out is for the server to choose.
+
+    Where no service runs on this machine and none is named, one is started for the occasion."""
     if out.exists() and out.samefile(dataset):
         raise typer.BadParameter("that is the dataset itself", param_hint="--output")
     wishes = {
@@ -172,15 +177,16 @@ def expand(  # noqa: PLR0913  (one parameter an option)
         ),
     }
     wanted = reading(format, no_labels, skip_bad_images, group_pattern, parent)
-    with talking(server) as regrow:
+    with occasion.served(server) as url, talking(url) as regrow:
         found = send(regrow, dataset, name, wanted, as_json)
         if not as_json:
             typer.echo(report.dataset(found), err=True)
         job = regrow.create_job({"dataset_id": found["id"], **_given(**wishes)})
         typer.echo(f"Job      {job['id']}", err=True)
-        hints = {"watch": f"status {job['id']}", "end": f"cancel {job['id']}"}
-        with going_on("job", hints | {"fetch what it made": f"download {job['id']} -o OUT.zip"}, server):
-            job = _wait(regrow, job)
+        hints = {"watch": f"watch {job['id']}", "end": f"cancel {job['id']}"}
+        hints |= {"fetch what it made": f"download {job['id']} -o OUT.zip"}
+        with going_on("job", hints, server) if url == server else occasion.kept(regrow, job):
+            job = manage.wait(regrow, job)
             fetched = _fetch(regrow, job, out)
             drawn = sheet if sheet and _draw(regrow, job, sheet, rows=8) else None
     if as_json:
@@ -230,13 +236,6 @@ app.add_typer(priors.app, name="priors")
 def main() -> None:
     """The console script."""
     app()
-
-
-def _wait(regrow: "Client", job: "Job") -> "Job":
-    from regrow import progress
-
-    with progress.expansion() as shown:
-        return regrow.wait_job(job["id"], on_poll=shown)
 
 
 def _fetch(regrow: "Client", job: "Job", out: Path) -> Path | None:

@@ -37,11 +37,12 @@ Say = Callable[[str], None]
 
 
 class Stop:
-    """Set by SIGINT, SIGTERM and SIGHUP; a second one means that there is no time."""
+    """Set by SIGINT, SIGTERM and SIGHUP, a second one meaning that there is no time; and by the end of a parent."""
 
-    def __init__(self) -> None:
+    def __init__(self, parent: int | None = None) -> None:
         self._asked = threading.Event()
         self._hurry = False
+        self._parent = parent
 
     def listen(self) -> None:
         for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -49,7 +50,7 @@ class Stop:
 
     def wait(self, seconds: float) -> bool:
         """Whether it was asked for, after at most `seconds`."""
-        return self._asked.wait(seconds)
+        return self._asked.wait(seconds) or self._parent not in (None, os.getppid())
 
     def hurry(self) -> bool:
         return self._hurry
@@ -59,13 +60,14 @@ class Stop:
         self._asked.set()
 
 
-def serve(host: str, port: int, data: Path | None, say: Say) -> None:
+def serve(host: str, port: int, data: Path | None, say: Say, *, with_parent: bool = False) -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP, then end all that was started. Must run in the main thread.
 
     Args:
         host: a loopback address.
         data: the data folder; None: REGROW_DATA, or `data`.
         say: shows a line to the person at the console.
+        with_parent: also end when the process that called this one has.
 
     Raises:
         Refused: the address, the settings or the data folder cannot be used, or the device is not there.
@@ -76,7 +78,7 @@ def serve(host: str, port: int, data: Path | None, say: Say) -> None:
     with preconditions.locked(settings.data) as lock, preconditions.socket_folder() as sockets:
         broker = None if settings.broker_url.get_secret_value() else sockets / "broker.sock"
         logs = preconditions.folder(settings.data / "logs")
-        stop = Stop()
+        stop = Stop(os.getppid() if with_parent else None)
         stop.listen()
         say(f"Logs are in {logs}")
         env = _environment(settings, broker)
@@ -184,18 +186,7 @@ def _is_ok(answer: httpx.Response | None) -> bool:
 def _commands(host: str, port: int, uploads: Path) -> dict[str, list[str]]:
     """All but the broker, which comes before, and the gpu worker, which comes when the device is known."""
     # An upload passes through the temporary folder, and /tmp may be small, or memory.
-    uvicorn = [
-        "env",
-        f"TMPDIR={uploads}",
-        *_PYTHON,
-        "uvicorn",
-        "--factory",
-        "api.main:from_settings",
-        "--host",
-        host,
-        "--port",
-        str(port),
-    ]
+    uvicorn = ["env", f"TMPDIR={uploads}", *_PYTHON, "uvicorn", "--factory", "api.main:from_settings"]
     return {
         "api": [*uvicorn, "--host", host, "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "3"],
         "cpu": _celery("cpu", 1),

@@ -7,7 +7,7 @@ import typer
 
 from regrow import DEFAULT_URL, report
 from regrow.options import AsJson, JobId, Server, printed
-from regrow.outcome import Exit, fail, talking
+from regrow.outcome import Exit, code, fail, going_on, talking
 
 if TYPE_CHECKING:
     from regrow.answers import Job
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (status, cancel, pause, resume, retry, delete):
+    for command in (status, watch, cancel, pause, resume, retry, delete):
         app.command()(command)
 
 
@@ -33,6 +33,25 @@ def status(
         found = regrow.job(job)
         failed = [] if as_json or not found["counts"].get("failed") else regrow.items(job, state="failed")
         printed(found, lambda answer: report.job(answer, failed), as_json)
+
+
+def watch(job: JobId, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Wait until a job is over and its archive is packed, and show how far it is."""
+    with talking(server) as regrow:
+        found = regrow.job(job)
+        with going_on("job", {"end": f"cancel {job}"}, server):
+            found = wait(regrow, found)
+        failed = [] if as_json or not found["counts"].get("failed") else regrow.items(job, state="failed")
+        printed(found, lambda answer: report.job(answer, failed), as_json)
+    raise typer.Exit(code(found))
+
+
+def wait(regrow: "Client", job: "Job") -> "Job":
+    """The job when it is over; shows how far it is meanwhile."""
+    from regrow import progress
+
+    with progress.expansion() as shown:
+        return regrow.wait_job(job["id"], on_poll=shown)
 
 
 def cancel(job: JobId, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:

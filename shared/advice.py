@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
+from itertools import chain, islice, zip_longest
 
 from shared.errors import Invalid
 from shared.formats import places
@@ -15,9 +16,18 @@ _ENOUGH_FROM_NOISE = 100
 
 
 def chosen(spec: ExpansionSpec, found: Sequence[Image]) -> list[Image]:
-    """Those of the images that the spec expands."""
+    """Those of the images that the spec expands, in their order. With `max_images` each class has its turn, so that a
+    few images show all classes; what is chosen for a smaller number is chosen for a larger one too."""
     wanted = [image for image in found if image.boxes or spec.unlabelled != "skip"]
-    return wanted[: spec.max_images]
+    if spec.max_images is None or len(wanted) <= spec.max_images:
+        return wanted
+    by_class: dict[float, list[int]] = {}
+    for number, image in enumerate(wanted):
+        for index in {box[0] for box in image.boxes} or {-1.0}:  # without a label is a class too
+            by_class.setdefault(index, []).append(number)
+    in_turn = chain.from_iterable(zip_longest(*(by_class[index] for index in sorted(by_class))))
+    turns = dict.fromkeys(number for number in in_turn if number is not None)
+    return [wanted[number] for number in sorted(islice(turns, spec.max_images))]
 
 
 def refuse(resolved: ResolvedSpec, images: Sequence[Image]) -> None:

@@ -146,7 +146,9 @@ class ExpansionSpec(Strict):
     splits: tuple[Annotated[Text, Field(min_length=1, max_length=100)], ...] = Field(
         ("train",), min_length=1, description="Splits to expand. Others are never touched."
     )
-    max_images: int | None = Field(None, ge=1, description="Expand at most this many source images.")
+    max_images: int | None = Field(
+        None, ge=1, description="Expand at most this many source images; each class has its turn."
+    )
     prior: Text = Field("builtin", min_length=1, max_length=100, description="Name of an installed prior.")
     operator: Operator = Field(Inpaint(), description="What of an image the model is told; the rest it regrows.")
     sampler: Sampler = Field(Sampler(), description="How the sampler runs.")

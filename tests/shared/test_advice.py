@@ -36,6 +36,18 @@ def test_unlabelled_images_are_chosen_unless_they_are_skipped() -> None:
     assert [each.path for each in advice.chosen(spec, images)] == ["a"]
 
 
+def test_a_few_images_show_each_class_and_a_larger_number_has_them_too() -> None:
+    other = [1, *PART[1:]]
+    images = [
+        image(name, boxes) for name, boxes in zip("abcde", ([PART], [PART], [], [PART, other], [other]), strict=True)
+    ]
+    for count, names in ((1, "a"), (2, "ad"), (3, "abd"), (4, "abde")):
+        spec, _ = asked(max_images=count)
+        assert [each.path for each in advice.chosen(spec, images)] == list(names)
+    spec, _ = asked(max_images=3, unlabelled="keep")
+    assert [each.path for each in advice.chosen(spec, images)] == list("acd")
+
+
 def test_skipped_images_are_counted() -> None:
     assert "1 images without a label are not expanded" in said([image("a"), image("b", [])])
     assert not said([image("a"), image("b", [])], unlabelled="uniform")
