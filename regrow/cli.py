@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from regrow import DEFAULT_URL, forget, manage, priors, report
+from regrow import DEFAULT_URL, forget, keys, manage, priors, report
 from regrow.options import (
     AsJson,
     Format,
@@ -225,6 +225,7 @@ def sheet(
 manage.register(app)
 forget.register(app)
 app.add_typer(priors.app, name="priors")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:
