@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api import auth
 from api.feeds import Feeds
 from api.reception import RightOfWay
 from api.watch import Watch
@@ -56,8 +57,17 @@ async def _watch(parts: PartsDep) -> Watch:
     return parts.watch
 
 
-async def _caller() -> str:
-    return "local"
+async def _caller(request: Request) -> auth.Caller:
+    caller: auth.Caller = request.state.caller
+    return caller
+
+
+CallerDep = Annotated[auth.Caller, Depends(_caller)]
+"""Who makes the request: their project, and the name that their key has."""
+
+
+async def _project(caller: CallerDep) -> str:
+    return caller.project
 
 
 SessionsDep = Annotated[Sessions, Depends(_sessions)]
@@ -65,5 +75,5 @@ StorageDep = Annotated[Folder, Depends(_storage)]
 EnqueueDep = Annotated[Enqueue, Depends(_enqueue)]
 WatchDep = Annotated[Watch, Depends(_watch)]
 
-Caller = Annotated[str, Depends(_caller)]
-"""The owner of what is made and asked for. Everybody is `local` until there are keys."""
+Caller = Annotated[str, Depends(_project)]
+"""The caller's project, which owns what is made and asked for."""

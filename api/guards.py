@@ -15,14 +15,14 @@ LOOPBACK = frozenset(f"[{name}]" if ":" in name else name for name in settings.L
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:@/]+)(:\d+)?")
 
 
-class LocalOnly:
-    """Answers only requests addressed to one of `hosts`, and none that another site's page sent.
+class Hosts:
+    """Answers only requests addressed to one of `hosts` (None: to whatever), and none that another site's page sent.
 
     Without keys, whoever reaches the port may do everything, and any page in the user's browser reaches it: by a name
     of its own that it points at 127.0.0.1 (DNS rebinding; the Host is foreign), or by a form (the Origin is foreign).
     """
 
-    def __init__(self, app: ASGIApp, hosts: Set[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Set[str] | None) -> None:
         self.app = app
         self.hosts = hosts
 
@@ -34,14 +34,25 @@ class LocalOnly:
             await problems.response(403, refusal)(scope, receive, send)
 
     def _refusal(self, headers: Headers) -> str | None:
-        host = ",".join(headers.getlist("host")).lower()
-        name = _HOST.fullmatch(host)
-        if name is None or name[1] not in self.hosts:
+        host, name = _host(headers), host_name(headers)
+        if self.hosts is not None and name not in self.hosts:
             return f"This service answers on {', '.join(sorted(self.hosts))} only, not on {host!r}."
+        if name is None:
+            return f"{host!r} is no host."
         origin = headers.get("origin")
         if origin is not None and origin.lower().removeprefix("http://").removeprefix("https://") != host:
             return f"A page of {origin!r} may not use this service."
         return None
+
+
+def host_name(headers: Headers) -> str | None:
+    """The name a request is addressed to, without its port; None if there is none, or several."""
+    found = _HOST.fullmatch(_host(headers))
+    return found[1] if found else None
+
+
+def _host(headers: Headers) -> str:
+    return ",".join(headers.getlist("host")).lower()
 
 
 class BodyLimit:

@@ -1,6 +1,6 @@
 """The API as an application, and its composition root for `uvicorn --factory api.main:from_settings`."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -8,12 +8,26 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from api import VERSION, problems
+from api.auth import COOKIE, Keys
 from api.deps import Parts
 from api.feeds import Feeds
-from api.guards import LOOPBACK, BodyLimit, LocalOnly
+from api.guards import LOOPBACK, BodyLimit, Hosts
 from api.problems import documented
 from api.reception import RightOfWay
-from api.routes import archives, datasets, events, health, items, jobs, masks, priors, receipts, trainings, uploads
+from api.routes import (
+    archives,
+    datasets,
+    events,
+    health,
+    items,
+    jobs,
+    masks,
+    priors,
+    receipts,
+    session,
+    trainings,
+    uploads,
+)
 from api.tus import Tus
 from api.watch import FRESH, Watch
 from shared import queue
@@ -42,8 +56,13 @@ _TAGS = [
     {"name": "receipts", "description": "Images that are forgotten, and what says so."},
     {"name": "priors", "description": "The models that regrow what is hidden."},
     {"name": "trainings", "description": "Priors of one's own, while they are trained."},
+    {"name": "session", "description": "Whose key it is, and signing in with it in a browser."},
     {"name": "health", "description": "For those who run the service."},
 ]
+_SCHEMES = {
+    "key": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer rg_…`"},
+    "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "Of a browser that is signed in."},
+}
 _MAX_BODY = 1024 * 1024
 """Largest JSON body, and the most that a form may hold beside its file, in bytes."""
 
@@ -54,14 +73,12 @@ def create_app(
     storage: Folder,
     enqueue: Enqueue,
     ping: Callable[[], None],
-    hosts: Set[str] = LOOPBACK,
     fresh: float = FRESH,
 ) -> FastAPI:
     """The application.
 
     Args:
         ping: asks the broker for a sign of life; raises `shared.queue.BrokerAway`.
-        hosts: the names it answers to, as they are in a Host header, without port.
         fresh: seconds for which the answer for a job is given again.
     """
     app = _Documented(
@@ -70,20 +87,35 @@ def create_app(
         description=_DESCRIPTION,
         version=VERSION,
         openapi_tags=_TAGS,
-        responses=documented(403, 500, 503),
+        responses=documented(401, 403, 500, 503),
         generate_unique_id_function=lambda route: route.name,
     )
     watch = Watch(sessions, jobs.look, fresh)
     app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, Feeds(sessions, watch), RightOfWay())
-    for routes in (datasets, uploads, masks, jobs, events, items, archives, receipts, priors, trainings, health):
+    for routes in (
+        datasets,
+        uploads,
+        masks,
+        jobs,
+        events,
+        items,
+        archives,
+        receipts,
+        priors,
+        trainings,
+        session,
+        health,
+    ):
         app.include_router(routes.router)
     app.add_api_route("/", _docs, include_in_schema=False)
     problems.install(app)
     largest = settings.max_upload_bytes
     others = {datasets.PATH: largest + _MAX_BODY, f"{uploads.PATH}/": largest}
     app.add_middleware(BodyLimit, most=_MAX_BODY, others=others)
+    app.add_middleware(Keys, sessions=sessions, required=settings.require_key)
     app.add_middleware(Tus, path=uploads.PATH)
-    app.add_middleware(LocalOnly, hosts=hosts)
+    hosts = settings.host_names
+    app.add_middleware(Hosts, hosts=None if settings.require_key and not hosts else LOOPBACK | hosts)
     return app
 
 
@@ -115,7 +147,10 @@ class _Documented(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            operations = [each for path in super().openapi()["paths"].values() for each in path.values()]
+            document = super().openapi()
+            document["components"]["securitySchemes"] = _SCHEMES
+            document["security"] = [{name: []} for name in _SCHEMES]
+            operations = [each for path in document["paths"].values() for each in path.values()]
             for answer in (answer for operation in operations for answer in operation["responses"].values()):
                 content = answer.get("content", {})
                 if content.get("application/json", {}).get("schema", {}).get("$ref") == problems.SCHEMA:

@@ -12,17 +12,29 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from shared.errors import ChecksumMismatch, Conflict, Fault, Gone, Invalid, Locked, NotFound, RegrowError, TooLarge
+from shared.errors import (
+    ChecksumMismatch,
+    Conflict,
+    Fault,
+    Gone,
+    Invalid,
+    Locked,
+    NotFound,
+    RegrowError,
+    TooLarge,
+    Unauthorized,
+)
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 SCHEMA = "#/components/schemas/Problem"
 TYPES = "https://regrow.dev/problems/"
+CHALLENGE = 'Bearer realm="regrow"'
 _RETRY_AFTER = "5"
 """Seconds: what a database takes to be started again."""
 _OURS: dict[int, type[RegrowError]] = {
-    kind.status: kind for kind in (NotFound, Conflict, Gone, TooLarge, Invalid, Locked, ChecksumMismatch)
+    kind.status: kind for kind in (Unauthorized, NotFound, Conflict, Gone, TooLarge, Invalid, Locked, ChecksumMismatch)
 }
 
 
@@ -63,14 +75,16 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation_error)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_exception)  # type: ignore[arg-type]
     for kind in (OperationalError, InterfaceError):
-        app.add_exception_handler(kind, _database_away)  # type: ignore[arg-type]
+        app.add_exception_handler(kind, _database_error)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _unexpected)
 
 
 async def _regrow_error(request: Request, error: RegrowError) -> Response:
     if error.status >= 500:
         log.error("%s %s: %s", request.method, request.url.path, error.detail)
-    return _response(error.slug, error.title, error.status, error.detail, error.faults, None)
+    # Asked for by HTTP itself (RFC 9110, 11.6.1).
+    headers = {"WWW-Authenticate": CHALLENGE} if error.status == 401 else None
+    return _response(error.slug, error.title, error.status, error.detail, error.faults, headers)
 
 
 async def _validation_error(_request: Request, error: RequestValidationError) -> Response:
@@ -89,7 +103,12 @@ async def _http_exception(request: Request, error: HTTPException) -> Response:
     return response(error.status_code, detail, headers=error.headers)
 
 
-async def _database_away(request: Request, error: OperationalError | InterfaceError) -> Response:
+async def _database_error(request: Request, error: OperationalError | InterfaceError) -> Response:
+    return database_away(request, error)
+
+
+def database_away(request: Request, error: OperationalError | InterfaceError) -> Response:
+    """What is answered while the database is away."""
     # The driver's own words only: the statement and its values are no matter of a log.
     log.error("%s %s: the database does not answer: %s", request.method, request.url.path, error.orig)
     detail = "The database does not answer at the moment. Try again in a few seconds; nothing is lost."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from regrow import DEFAULT_URL, forget, manage, occasion, priors, report
+from regrow import DEFAULT_URL, forget, keys, manage, occasion, priors, report
 from regrow.options import (
     AsJson,
     Format,
@@ -231,6 +231,7 @@ def sheet(
 manage.register(app)
 forget.register(app)
 app.add_typer(priors.app, name="priors")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -22,7 +23,7 @@ from regrow import preconditions
 from regrow.preconditions import Refused
 from regrow.processes import Processes
 from shared import priors
-from shared.db import make_sessions
+from shared.db import Sessions, make_sessions
 from shared.errors import RegrowError
 from shared.settings import Settings
 
@@ -215,6 +216,17 @@ def _listens(path: Path) -> bool:
         return connection.connect_ex(str(path)) == 0
 
 
+@contextmanager
+def database(settings: Settings) -> Iterator[Sessions]:
+    """The service's database, brought to its newest form."""
+    sessions = make_sessions(settings.database)
+    try:
+        migrations.upgrade(sessions.engine)
+        yield sessions
+    finally:
+        sessions.dispose()
+
+
 def _prepare(settings: Settings) -> None:
     """Bring the database to its newest form, and tell it of the prior that comes with Regrow."""
     # Found, not imported: only the workers may load torch.
@@ -223,13 +235,8 @@ def _prepare(settings: Settings) -> None:
         raise Refused("The workers' code is not installed here: pip install 'regrow[api,worker]'")
     builtin = Path(worker.origin).parent / "priors" / "builtin"
     try:
-        sessions = make_sessions(settings.database)
-        try:
-            migrations.upgrade(sessions.engine)
-            with sessions.write() as session:
-                priors.register(session, "builtin", builtin)
-        finally:
-            sessions.dispose()
+        with database(settings) as sessions, sessions.write() as session:
+            priors.register(session, "builtin", builtin)
     except RegrowError as error:
         raise Refused(error.detail) from None
     except OperationalError as error:

@@ -1,6 +1,7 @@
 """The errors a user can cause, each with its HTTP status.
 
     RegrowError
+    ├── Unauthorized      401  no key, or one that does not count
     ├── NotFound          404  no such thing, or not yours
     ├── Conflict          409  not in this state
     ├── Gone              410  it was there, and will not be again
@@ -44,6 +45,10 @@ class RegrowError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.faults = tuple(faults)
+
+
+class Unauthorized(RegrowError):
+    status, slug, title = 401, "unauthorized", "A key is needed"
 
 
 class NotFound(RegrowError):

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 GiB = 1024**3
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-"""The addresses of this machine alone, the only ones that are served while there are no keys."""
+"""The addresses of this machine alone, where a key is optional."""
 
 
 class Settings(BaseSettings):
@@ -25,6 +25,15 @@ class Settings(BaseSettings):
 
     priors: str = Field(
         "", description="Folder of further priors, one a sub-folder and named after it; empty: only the built-in one."
+    )
+
+    require_key: bool = Field(
+        False, description="Whether requests from this machine need a key too; those from elsewhere always do."
+    )
+    hosts: str = Field(
+        "",
+        description="Names that the service answers to beside localhost, with commas between them; empty: without "
+        "`require_key` none, with it any.",
     )
 
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`; `cuda` never falls back to the CPU.")
@@ -75,6 +84,11 @@ class Settings(BaseSettings):
         if self.renew_seconds * 2 > self.lease_seconds:
             raise ValueError("REGROW_RENEW_SECONDS must be at most half of REGROW_LEASE_SECONDS")
         return self
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """`hosts`, as a Host header has them."""
+        return frozenset(name.strip().lower() for name in self.hosts.split(",") if name.strip())
 
     @property
     def database(self) -> str:

@@ -28,9 +28,9 @@ def until(true: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[str]:
+def serving(app: ASGIApp, host: str = "127.0.0.1") -> Iterator[str]:
     """Serve an application on a real port, whose URL it gives, in a thread."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server((host, 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from service import MAX_UPLOAD, Service
 
-from api.guards import LOOPBACK, BodyLimit, LocalOnly
+from api.guards import LOOPBACK, BodyLimit, Hosts
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from api.guards import LOOPBACK, BodyLimit, LocalOnly
 )
 def test_the_machine_itself_is_answered_by_each_of_its_names(host: str) -> None:
     for origin in ([], [(b"origin", f"http://{host}".encode())]):
-        assert _run(LocalOnly(_answers, LOOPBACK), headers=origin, hosts=[host])[0]["status"] == 204
+        assert _run(Hosts(_answers, LOOPBACK), headers=origin, hosts=[host])[0]["status"] == 204
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_the_machine_itself_is_answered_by_each_of_its_names(host: str) -> None:
     ],
 )
 def test_another_name_for_this_machine_is_refused(host: str) -> None:
-    head, body = _run(LocalOnly(_never, LOOPBACK), hosts=[host])
+    head, body = _run(Hosts(_never, LOOPBACK), hosts=[host])
     assert head["status"] == 403
     assert b"answers on 127.0.0.1, [::1], localhost only" in body["body"]
 
@@ -55,7 +55,7 @@ def test_another_name_for_this_machine_is_refused(host: str) -> None:
     ],
 )
 def test_a_page_of_another_site_is_refused(origin: str) -> None:
-    app = LocalOnly(_never, LOOPBACK)
+    app = Hosts(_never, LOOPBACK)
     head, body = _run(app, headers=[(b"origin", origin.encode())], hosts=["127.0.0.1:8000"])
     assert head["status"] == 403
     assert f"page of '{origin}'".encode() in body["body"]
@@ -72,11 +72,11 @@ def test_the_service_refuses_what_another_site_sends(service: Service) -> None:
 
 def test_two_hosts_or_none_are_refused() -> None:
     for hosts in ([], ["localhost", "localhost"]):
-        assert _run(LocalOnly(_never, LOOPBACK), hosts=hosts)[0]["status"] == 403
+        assert _run(Hosts(_never, LOOPBACK), hosts=hosts)[0]["status"] == 403
 
 
 def test_other_names_are_answered_where_they_are_allowed() -> None:
-    assert _run(LocalOnly(_answers, {"lab"}), hosts=["lab:8000"])[0]["status"] == 204
+    assert _run(Hosts(_answers, {"lab"}), hosts=["lab:8000"])[0]["status"] == 204
 
 
 def test_an_upload_without_end_is_cut_off_at_the_limit(service: Service) -> None:
@@ -172,6 +172,7 @@ def _run(
         "http_version": "1.1",
         "method": "POST",
         "scheme": "http",
+        "server": ("127.0.0.1", 8000),
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",

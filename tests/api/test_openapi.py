@@ -67,6 +67,9 @@ def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> 
         "get_training_preview",
         "cancel_training",
         "retry_training",
+        "get_session",
+        "sign_in",
+        "sign_out",
         "get_health",
         "get_readiness",
     ]
