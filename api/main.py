@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Set
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
+from fastapi.responses import FileResponse, RedirectResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from api import VERSION, problems
 from api.deps import Parts
 from api.feeds import Feeds
 from api.guards import LOOPBACK, BodyLimit, LocalOnly
+from api.headers import SecurityHeaders
 from api.problems import documented
 from api.reception import RightOfWay
 from api.routes import archives, datasets, events, health, items, jobs, masks, priors, receipts, trainings, uploads
@@ -44,6 +48,7 @@ _TAGS = [
     {"name": "trainings", "description": "Priors of one's own, while they are trained."},
     {"name": "health", "description": "For those who run the service."},
 ]
+_SWAGGER = Path(__file__).parent / "swagger"
 _MAX_BODY = 1024 * 1024
 """Largest JSON body, and the most that a form may hold beside its file, in bytes."""
 
@@ -72,12 +77,18 @@ def create_app(
         openapi_tags=_TAGS,
         responses=documented(403, 500, 503),
         generate_unique_id_function=lambda route: route.name,
+        # FastAPI's own pages load scripts from other sites.
+        docs_url=None,
+        redoc_url=None,
     )
+    app.hsts = settings.hsts_seconds
     watch = Watch(sessions, jobs.look, fresh)
     app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, Feeds(sessions, watch), RightOfWay())
     for routes in (datasets, uploads, masks, jobs, events, items, archives, receipts, priors, trainings, health):
         app.include_router(routes.router)
-    app.add_api_route("/", _docs, include_in_schema=False)
+    app.add_api_route("/", _front, include_in_schema=False)
+    app.add_api_route("/docs", _docs, include_in_schema=False)
+    app.mount("/docs", StaticFiles(directory=_SWAGGER), "swagger")
     problems.install(app)
     largest = settings.max_upload_bytes
     others = {datasets.PATH: largest + _MAX_BODY, f"{uploads.PATH}/": largest}
@@ -106,12 +117,23 @@ def from_settings() -> FastAPI:
     )
 
 
-def _docs() -> RedirectResponse:
+def _front() -> RedirectResponse:
     return RedirectResponse("/docs", 307)
 
 
+def _docs() -> FileResponse:
+    return FileResponse(_SWAGGER / "index.html")
+
+
 class _Documented(FastAPI):
-    """FastAPI, whose description says that problems are `application/problem+json`."""
+    """FastAPI, whose description says that problems are `application/problem+json`, and whose every answer has the
+    headers of `api.headers`."""
+
+    hsts = 0
+
+    def build_middleware_stack(self) -> ASGIApp:
+        # Around all: what was added as middleware does not see an answer to an unexpected error.
+        return SecurityHeaders(super().build_middleware_stack(), self.hsts)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     )
     max_items: Annotated[int, Field(gt=0)] = Field(200_000, description="Most output images of one job.")
 
+    hsts_seconds: Annotated[int, Field(ge=0)] = Field(
+        31_536_000,
+        description="Over TLS, for how long a browser is told to use nothing else with this host, on any port; 0: it "
+        "is not told.",
+    )
+
     @model_validator(mode="after")
     def _renewal_fits_in_the_lease(self) -> Self:
         if self.renew_seconds * 2 > self.lease_seconds:
