@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.exceptions import HTTPException
 
 from api.feeds import Feeds
+from api.rate import Rate
 from api.reception import RightOfWay
 from api.watch import Watch
 from shared.db import Sessions
@@ -29,6 +31,7 @@ class Parts:
     feeds: Feeds
     right_of_way: RightOfWay
     """Who adds to which upload."""
+    rate: Rate
 
 
 # `async`, because FastAPI sends each plain function to a thread of its own.
@@ -60,6 +63,11 @@ async def _caller() -> str:
     return "local"
 
 
+async def key_name() -> str | None:
+    """The name of the key that a request came with. There are none yet."""
+    return None
+
+
 SessionsDep = Annotated[Sessions, Depends(_sessions)]
 StorageDep = Annotated[Folder, Depends(_storage)]
 EnqueueDep = Annotated[Enqueue, Depends(_enqueue)]
@@ -67,3 +75,11 @@ WatchDep = Annotated[Watch, Depends(_watch)]
 
 Caller = Annotated[str, Depends(_caller)]
 """The owner of what is made and asked for. Everybody is `local` until there are keys."""
+KeyName = Annotated[str | None, Depends(key_name)]
+
+
+async def counted(parts: PartsDep, caller: Caller, key: KeyName) -> None:
+    """Refuses a request of who makes too many. Without a key, on this machine, nobody does."""
+    if key is not None and (seconds := parts.rate.wait((caller, key))):
+        detail = f"More than {parts.rate.per_minute:,} requests a minute with the key {key!r}. Wait {seconds} s."
+        raise HTTPException(429, detail, {"Retry-After": str(seconds)})

@@ -5,17 +5,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.responses import FileResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from api import VERSION, problems
-from api.deps import Parts
+from api.deps import Parts, counted
 from api.feeds import Feeds
-from api.guards import LOOPBACK, BodyLimit, LocalOnly
+from api.guards import LOOPBACK, BodyLimit, LocalOnly, Room
 from api.headers import SecurityHeaders
 from api.problems import documented
+from api.rate import Rate
 from api.reception import RightOfWay
 from api.routes import archives, datasets, events, health, items, jobs, masks, priors, receipts, trainings, uploads
 from api.tus import Tus
@@ -83,15 +84,20 @@ def create_app(
     )
     app.hsts = settings.hsts_seconds
     watch = Watch(sessions, jobs.look, fresh)
-    app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, Feeds(sessions, watch), RightOfWay())
-    for routes in (datasets, uploads, masks, jobs, events, items, archives, receipts, priors, trainings, health):
-        app.include_router(routes.router)
+    rate = Rate(settings.max_requests_per_minute)
+    feeds, right_of_way = Feeds(sessions, watch), RightOfWay()
+    app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, feeds, right_of_way, rate)
+    for routes in (datasets, uploads, masks, jobs, events, items, archives, receipts, priors, trainings):
+        app.include_router(routes.router, dependencies=[Depends(counted)], responses=documented(429))
+    app.include_router(health.router)
     app.add_api_route("/", _front, include_in_schema=False)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     app.mount("/docs", StaticFiles(directory=_SWAGGER), "swagger")
     problems.install(app)
     largest = settings.max_upload_bytes
     others = {datasets.PATH: largest + _MAX_BODY, f"{uploads.PATH}/": largest}
+    form = others[datasets.PATH]
+    app.add_middleware(Room, path=datasets.PATH, most=form, storage=storage, reserve=settings.min_free_bytes)
     app.add_middleware(BodyLimit, most=_MAX_BODY, others=others)
     app.add_middleware(Tus, path=uploads.PATH)
     app.add_middleware(LocalOnly, hosts=hosts)
