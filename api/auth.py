@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 COOKIE = "regrow_session"
 SESSION = "/v1/session"
-OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
 """What is answered without a key: nothing that belongs to a project."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -132,7 +132,8 @@ def forget_cookie(request: Request, response: Response) -> None:
 
 
 def _is_open(scope: Scope) -> bool:
-    return scope["path"] in OPEN or (scope["path"], scope["method"]) == (SESSION, "POST")
+    path: str = scope["path"]
+    return path in OPEN or path.startswith("/docs/") or (path, scope["method"]) == (SESSION, "POST")
 
 
 def _is_local(request: Request) -> bool:

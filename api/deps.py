@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.exceptions import HTTPException
 
 from api import auth
 from api.feeds import Feeds
+from api.rate import Rate
 from api.reception import RightOfWay
 from api.watch import Watch
 from shared.db import Sessions
@@ -30,6 +32,7 @@ class Parts:
     feeds: Feeds
     right_of_way: RightOfWay
     """Who adds to which upload."""
+    rate: Rate
 
 
 # `async`, because FastAPI sends each plain function to a thread of its own.
@@ -77,3 +80,12 @@ WatchDep = Annotated[Watch, Depends(_watch)]
 
 Caller = Annotated[str, Depends(_project)]
 """The caller's project, which owns what is made and asked for."""
+
+
+async def counted(parts: PartsDep, caller: CallerDep) -> None:
+    """Refuses a request of who makes too many. Without a key, on this machine, nobody does."""
+    if caller != auth.NOBODY and (seconds := parts.rate.wait((caller.project, caller.name))):
+        detail = (
+            f"More than {parts.rate.per_minute:,} requests a minute with the key {caller.name!r}. Wait {seconds} s."
+        )
+        raise HTTPException(429, detail, {"Retry-After": str(seconds)})

@@ -8,7 +8,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
-from shared import settings
+from shared import caps, settings
+from shared.errors import NoSpace
+from shared.storage import Folder
 
 LOOPBACK = frozenset(f"[{name}]" if ":" in name else name for name in settings.LOOPBACK)
 
@@ -53,6 +55,30 @@ def host_name(headers: Headers) -> str | None:
 
 def _host(headers: Headers) -> str:
     return ",".join(headers.getlist("host")).lower()
+
+
+class Room:
+    """Refuses an upload as a form to `path`, before its body is read, if it would not fit into the storage. What is
+    larger than `most` bytes is left to be refused for that."""
+
+    def __init__(self, app: ASGIApp, path: str, most: int, storage: Folder, reserve: int) -> None:
+        self.app = app
+        self.path = path
+        self.most = most
+        self.storage = storage
+        self.reserve = reserve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == self.path and scope["method"] == "POST":
+            length = Headers(scope=scope).get("content-length", "")
+            size = int(length) if length.isdecimal() else 0
+            try:
+                if size <= self.most:
+                    caps.check_room(caps.room_for_upload(size), self.storage.free(), self.reserve)
+            except NoSpace as error:
+                await problems.of(error)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
 class BodyLimit:

@@ -2,17 +2,22 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
+from fastapi import Depends, FastAPI
+from fastapi.responses import FileResponse, RedirectResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from api import VERSION, problems
 from api.auth import COOKIE, Keys
-from api.deps import Parts
+from api.deps import Parts, counted
 from api.feeds import Feeds
-from api.guards import LOOPBACK, BodyLimit, Hosts
+from api.guards import LOOPBACK, BodyLimit, Hosts, Room
+from api.headers import SecurityHeaders
 from api.problems import documented
+from api.rate import Rate
 from api.reception import RightOfWay
 from api.routes import (
     archives,
@@ -63,6 +68,7 @@ _SCHEMES = {
     "key": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer rg_…`"},
     "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "Of a browser that is signed in."},
 }
+_SWAGGER = Path(__file__).parent / "swagger"
 _MAX_BODY = 1024 * 1024
 """Largest JSON body, and the most that a form may hold beside its file, in bytes."""
 
@@ -89,28 +95,27 @@ def create_app(
         openapi_tags=_TAGS,
         responses=documented(401, 403, 500, 503),
         generate_unique_id_function=lambda route: route.name,
+        # FastAPI's own pages load scripts from other sites.
+        docs_url=None,
+        redoc_url=None,
     )
+    app.hsts = settings.hsts_seconds
     watch = Watch(sessions, jobs.look, fresh)
-    app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, Feeds(sessions, watch), RightOfWay())
-    for routes in (
-        datasets,
-        uploads,
-        masks,
-        jobs,
-        events,
-        items,
-        archives,
-        receipts,
-        priors,
-        trainings,
-        session,
-        health,
-    ):
+    rate = Rate(settings.max_requests_per_minute)
+    feeds, right_of_way = Feeds(sessions, watch), RightOfWay()
+    app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, feeds, right_of_way, rate)
+    for routes in (datasets, uploads, masks, jobs, events, items, archives, receipts, priors, trainings):
+        app.include_router(routes.router, dependencies=[Depends(counted)], responses=documented(429))
+    for routes in (session, health):
         app.include_router(routes.router)
-    app.add_api_route("/", _docs, include_in_schema=False)
+    app.add_api_route("/", _front, include_in_schema=False)
+    app.add_api_route("/docs", _docs, include_in_schema=False)
+    app.mount("/docs", StaticFiles(directory=_SWAGGER), "swagger")
     problems.install(app)
     largest = settings.max_upload_bytes
     others = {datasets.PATH: largest + _MAX_BODY, f"{uploads.PATH}/": largest}
+    form = others[datasets.PATH]
+    app.add_middleware(Room, path=datasets.PATH, most=form, storage=storage, reserve=settings.min_free_bytes)
     app.add_middleware(BodyLimit, most=_MAX_BODY, others=others)
     app.add_middleware(Keys, sessions=sessions, required=settings.require_key)
     app.add_middleware(Tus, path=uploads.PATH)
@@ -138,12 +143,23 @@ def from_settings() -> FastAPI:
     )
 
 
-def _docs() -> RedirectResponse:
+def _front() -> RedirectResponse:
     return RedirectResponse("/docs", 307)
 
 
+def _docs() -> FileResponse:
+    return FileResponse(_SWAGGER / "index.html")
+
+
 class _Documented(FastAPI):
-    """FastAPI, whose description says that problems are `application/problem+json`."""
+    """FastAPI, whose description says that problems are `application/problem+json`, and whose every answer has the
+    headers of `api.headers`."""
+
+    hsts = 0
+
+    def build_middleware_stack(self) -> ASGIApp:
+        # Around all: what was added as middleware does not see an answer to an unexpected error.
+        return SecurityHeaders(super().build_middleware_stack(), self.hsts)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

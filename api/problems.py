@@ -1,8 +1,10 @@
 """Every error as RFC 9457 problem+json: a stable `type`, and a `detail` for the person who reads it."""
 
+import errno
 import logging
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -19,6 +21,7 @@ from shared.errors import (
     Gone,
     Invalid,
     Locked,
+    NoSpace,
     NotFound,
     RegrowError,
     TooLarge,
@@ -33,8 +36,11 @@ TYPES = "https://regrow.dev/problems/"
 CHALLENGE = 'Bearer realm="regrow"'
 _RETRY_AFTER = "5"
 """Seconds: what a database takes to be started again."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM = "There is no space left. Nothing of this request was kept."
 _OURS: dict[int, type[RegrowError]] = {
-    kind.status: kind for kind in (Unauthorized, NotFound, Conflict, Gone, TooLarge, Invalid, Locked, ChecksumMismatch)
+    kind.status: kind
+    for kind in (Unauthorized, NotFound, Conflict, Gone, TooLarge, Invalid, Locked, ChecksumMismatch, NoSpace)
 }
 
 
@@ -53,6 +59,8 @@ class Problem(BaseModel):
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What happened, and what to do about it.")
     errors: list[Place] | None = Field(None, description="Each place that is wrong, where there are several to name.")
+    needed: int | None = Field(None, description="Bytes that there is no space for.")
+    free: int | None = Field(None, description="Bytes that are free, in that case.")
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -68,6 +76,14 @@ def response(
     return _response(slug, title, status, detail, errors, headers)
 
 
+def of(error: RegrowError) -> Response:
+    """The problem that an error is."""
+    headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = CHALLENGE  # asked for by HTTP itself (RFC 9110, 11.6.1)
+    return _response(error.slug, error.title, error.status, error.detail, error.faults, headers, error.figures)
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem."""
     # Starlette's types have no room for a handler of one kind of error.
@@ -76,15 +92,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_exception)  # type: ignore[arg-type]
     for kind in (OperationalError, InterfaceError):
         app.add_exception_handler(kind, _database_error)  # type: ignore[arg-type]
+    app.add_exception_handler(OSError, _disk)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _unexpected)
 
 
 async def _regrow_error(request: Request, error: RegrowError) -> Response:
     if error.status >= 500:
         log.error("%s %s: %s", request.method, request.url.path, error.detail)
-    # Asked for by HTTP itself (RFC 9110, 11.6.1).
-    headers = {"WWW-Authenticate": CHALLENGE} if error.status == 401 else None
-    return _response(error.slug, error.title, error.status, error.detail, error.faults, headers)
+    return of(error)
 
 
 async def _validation_error(_request: Request, error: RequestValidationError) -> Response:
@@ -97,6 +112,9 @@ async def _validation_error(_request: Request, error: RequestValidationError) ->
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:
+    if isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL:
+        # FastAPI's own words for it are that the body cannot be parsed.
+        return response(507, _NO_ROOM)
     detail = error.detail
     if detail == HTTPStatus(error.status_code).phrase:
         detail = f"{request.method} {request.url.path}: {detail}."
@@ -115,6 +133,13 @@ def database_away(request: Request, error: OperationalError | InterfaceError) ->
     return response(503, detail, headers={"Retry-After": _RETRY_AFTER})
 
 
+async def _disk(request: Request, error: OSError) -> Response:
+    if error.errno not in _FULL:
+        raise error
+    log.error("%s %s: %s", request.method, request.url.path, error.strerror)
+    return response(507, _NO_ROOM)
+
+
 async def _unexpected(request: Request, error: Exception) -> Response:
     # The server that runs us logs the traceback: Starlette raises the error again once this is sent.
     log.error("%s %s ended in a %s", request.method, request.url.path, type(error).__name__)
@@ -131,8 +156,14 @@ def _kind(status: int) -> tuple[str, str]:
 
 
 def _response(
-    slug: str, title: str, status: int, detail: str, errors: Iterable[Fault], headers: Mapping[str, str] | None
+    slug: str,
+    title: str,
+    status: int,
+    detail: str,
+    errors: Iterable[Fault],
+    headers: Mapping[str, str] | None,
+    figures: Mapping[str, int] = MappingProxyType({}),
 ) -> Response:
     places = [Place(where=fault.where, what=fault.what) for fault in errors]
-    problem = Problem(type=TYPES + slug, title=title, status=status, detail=detail, errors=places or None)
+    problem = Problem(type=TYPES + slug, title=title, status=status, detail=detail, errors=places or None, **figures)
     return Response(problem.model_dump_json(exclude_none=True), status, headers, MEDIA_TYPE)

@@ -12,14 +12,17 @@
     │   ├── BadImage           one image
     │   └── BadLabels          one label file
     ├── Locked            423  somebody else is at it
+    ├── LimitReached      429  a project has as much as it may have
     ├── ChecksumMismatch  460  what came is not what was sent
-    └── NotConfigured     500  the operator's settings cannot work
+    ├── NotConfigured     500  the operator's settings cannot work
+    └── NoSpace           507  it would not fit on the disk
 
 `slug` is the last part of the problem's stable `type`; `detail` is written for the person who reads it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -40,6 +43,10 @@ class RegrowError(Exception):
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "error"
     title: ClassVar[str] = "Error"
+    retry_after: ClassVar[int | None] = None
+    """Seconds after which it may be worth while to try again, where that is known beforehand."""
+    figures: Mapping[str, int] = MappingProxyType({})
+    """Numbers of `detail` that a program may want."""
 
     def __init__(self, detail: str, faults: Iterable[Fault] = ()) -> None:
         super().__init__(detail)
@@ -91,6 +98,13 @@ class Locked(RegrowError):
     status, slug, title = 423, "locked", "In use by another request"
 
 
+class LimitReached(RegrowError):
+    """Only a deletion helps, and somebody else may see to that."""
+
+    status, slug, title = 429, "limit-reached", "As much is there as may be"
+    retry_after = 60
+
+
 class ChecksumMismatch(RegrowError):
     """The status is that of tus, which HTTP itself does not know."""
 
@@ -99,3 +113,15 @@ class ChecksumMismatch(RegrowError):
 
 class NotConfigured(RegrowError):
     slug, title = "not-configured", "The service is not set up for this"
+
+
+class NoSpace(RegrowError):
+    """`needed` and `free` are bytes."""
+
+    status, slug, title = 507, "insufficient-storage", "Not enough free space"
+
+    def __init__(self, needed: int, free: int) -> None:
+        super().__init__(
+            f"This needs about {needed:,} bytes, and {free:,} are free. Delete something, or ask for less."
+        )
+        self.figures = {"needed": needed, "free": free}

@@ -48,12 +48,8 @@ def create(
         Invalid: the spec names a split the dataset does not have, or yields no item, or more than `max_items`.
         KeyReused: the key belongs to another request.
     """
-    request = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
-    known = session.get(IdempotencyKey, (owner, key)) if key else None
-    if known:
-        if known.request_sha256 != request:
-            raise KeyReused(f"The Idempotency-Key {key!r} was sent with another request before. Use a new key.")
-        return get(session, owner, known.job_id)
+    if earlier := sent_before(session, owner, spec, key):
+        return earlier
     dataset = datasets.get_ready(session, owner, spec.dataset_id)
     unknown = [split for split in spec.splits if split not in dataset.splits]
     if unknown:
@@ -90,10 +86,20 @@ def create(
     session.add(job)
     session.flush()
     if key:
-        session.add(IdempotencyKey(owner=owner, key=key, request_sha256=request, job_id=job.id))
+        session.add(IdempotencyKey(owner=owner, key=key, request_sha256=_hash(spec), job_id=job.id))
         session.flush()
     _add_items(session, job, spec, resolved, images)
     return job
+
+
+def sent_before(session: Session, owner: str, spec: ExpansionSpec, key: str | None) -> Job | None:
+    """The job that the same request under the same key has made, if one has. Raises KeyReused."""
+    known = session.get(IdempotencyKey, (owner, key)) if key else None
+    if known is None:
+        return None
+    if known.request_sha256 != _hash(spec):
+        raise KeyReused(f"The Idempotency-Key {key!r} was sent with another request before. Use a new key.")
+    return get(session, owner, known.job_id)
 
 
 def pause(session: Session, job: Job) -> None:
@@ -214,6 +220,10 @@ def conclude(session: Session) -> list[str]:
         if items.counts(session, job_id).get(ItemState.DONE):
             session.add(Archive(job_id=job_id))
     return finished
+
+
+def _hash(spec: ExpansionSpec) -> str:
+    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
 
 
 def _known_to_the_prior(session: Session, dataset: Dataset, prior: Prior) -> list[str]:

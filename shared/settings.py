@@ -79,6 +79,25 @@ class Settings(BaseSettings):
     )
     max_items: Annotated[int, Field(gt=0)] = Field(200_000, description="Most output images of one job.")
 
+    max_datasets: Annotated[int, Field(ge=0)] = Field(
+        10_000, description="Most datasets of a project, unfinished uploads among them; 0: any number."
+    )
+    max_jobs: Annotated[int, Field(ge=0)] = Field(100_000, description="Most jobs of a project; 0: any number.")
+    max_project_items: Annotated[int, Field(ge=0)] = Field(
+        5_000_000, description="Most output images of all jobs of a project; 0: any number."
+    )
+    max_requests_per_minute: Annotated[int, Field(ge=0)] = Field(
+        6_000,
+        description="Most requests a minute with one key, and at once; each API process counts its own. Requests "
+        "without a key, which come from this machine, are not counted. 0: any number.",
+    )
+
+    hsts_seconds: Annotated[int, Field(ge=0)] = Field(
+        31_536_000,
+        description="Over TLS, for how long a browser is told to use nothing else with this host, on any port; 0: it "
+        "is not told.",
+    )
+
     @model_validator(mode="after")
     def _renewal_fits_in_the_lease(self) -> Self:
         if self.renew_seconds * 2 > self.lease_seconds:

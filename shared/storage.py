@@ -144,6 +144,11 @@ class Folder:
             return Wait.STORAGE_LOW if error.errno in (errno.ENOSPC, errno.EDQUOT) else Wait.STORAGE_AWAY
         return Wait.STORAGE_LOW if free < min_free else None
 
+    def free(self) -> int | None:
+        """Bytes left for new files; None where nobody can tell."""
+        root = next((each for each in (self.root, *self.root.parents) if each.is_dir()), None)
+        return shutil.disk_usage(root).free if root else None
+
     def there(self) -> bool:
         """Whether the folder itself is there: a share that is not mounted is not."""
         return self.root.is_dir()

@@ -38,7 +38,8 @@ def test_the_catalogue_of_errors_is_whole() -> None:
     listed = set(re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE))
     kinds = (errors.NotFound, errors.Conflict, errors.TooLarge, errors.Invalid, errors.KeyReused)
     of_uploads = (errors.Gone, errors.Locked, errors.ChecksumMismatch)
-    assert {kind.slug for kind in (*kinds, *of_uploads)} <= listed
+    of_limits = (errors.LimitReached, errors.NoSpace)
+    assert {kind.slug for kind in (*kinds, *of_uploads, *of_limits)} <= listed
 
 
 def test_every_error_type_of_an_item_is_explained() -> None:

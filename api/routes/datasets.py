@@ -17,7 +17,7 @@ from api.downloads import answers, download, drawn, known
 from api.pages import AskedDep, Page
 from api.problems import documented
 from api.routes import HexId, Number
-from shared import datasets, jobs, previews
+from shared import caps, datasets, jobs, previews
 from shared.errors import Fault, Invalid, TooLarge
 from shared.models import Dataset, Image
 from shared.queue import Task
@@ -62,7 +62,7 @@ ReadingDep = Annotated[Reading, Depends(_reading)]
     "",
     status_code=202,
     summary="Upload a dataset",
-    responses=documented(400, 404, 409, 413, 422),
+    responses=documented(400, 404, 409, 413, 422, 507),
     form_limits={"max_files": 1, "max_fields": 1 + len(Reading.model_fields)},
 )
 def create_dataset(
@@ -85,7 +85,9 @@ def create_dataset(
     if file.size > most:
         raise TooLarge(f"The file has {file.size:,} bytes; the limit is {most:,}.")
     with parts.sessions.read() as session:
+        caps.check_datasets(session, caller, parts.settings.max_datasets)
         datasets.check_parent(session, caller, reading.parent)
+    caps.check_room(caps.room_for_upload(file.size), parts.storage.free(), parts.settings.min_free_bytes)
     dataset_id = uuid.uuid4().hex
     with parts.storage.writing(upload_key(dataset_id)) as stored:
         shutil.copyfileobj(file.file, stored, _CHUNK)

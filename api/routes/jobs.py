@@ -13,7 +13,7 @@ from api.downloads import known
 from api.pages import AskedDep, Page
 from api.problems import documented
 from api.routes import HexId, IdempotencyKey
-from shared import jobs, priors, progress
+from shared import caps, jobs, priors, progress
 from shared.models import Job
 from shared.queue import Task
 from shared.spec import ExpansionSpec
@@ -24,7 +24,7 @@ PATH = "/v1/jobs"
 router = APIRouter(prefix=PATH, tags=["jobs"])
 
 
-@router.post("", status_code=202, summary="Expand a dataset", responses=documented(400, 404, 409, 413, 422))
+@router.post("", status_code=202, summary="Expand a dataset", responses=documented(400, 404, 409, 413, 422, 507))
 def create_job(
     spec: ExpansionSpec,
     caller: Caller,
@@ -34,7 +34,8 @@ def create_job(
 ) -> schemas.Job:
     """One item is made for each labelled image and variant; workers take them from there.
 
-    With `reuse`, what was finished before from the same source, labels and numbers is taken over.
+    With `reuse`, what was finished before from the same source, labels and numbers is taken over. 507 where the new
+    images and their archive would not fit on the disk: `needed` and `free` are bytes.
     """
     try:
         job = _create(parts, caller, spec, idempotency_key)
@@ -132,9 +133,19 @@ def delete_job(job_id: HexId, caller: Caller, parts: PartsDep) -> None:
 
 def _create(parts: Parts, owner: str, spec: ExpansionSpec, key: str | None) -> schemas.Job:
     with parts.sessions.write() as session:
-        prior = priors.find(session, spec.prior, hold=True)
-        job_id = jobs.create(session, owner, spec, prior, parts.settings.max_items, key).id
+        earlier = jobs.sent_before(session, owner, spec, key)
+        job_id = (earlier or _new(session, parts, owner, spec, key)).id
     return _concluded(parts, owner, job_id)
+
+
+def _new(session: Session, parts: Parts, owner: str, spec: ExpansionSpec, key: str | None) -> Job:
+    settings = parts.settings
+    caps.check_jobs(session, owner, settings.max_jobs)
+    prior = priors.find(session, spec.prior, hold=True)
+    job = jobs.create(session, owner, spec, prior, settings.max_items, key)
+    caps.check_items(session, owner, settings.max_project_items)
+    caps.check_room(caps.room_for_job(session, job), parts.storage.free(), settings.min_free_bytes)
+    return job
 
 
 def _tell(parts: Parts, owner: str, job_id: str, change: Callable[[Session, Job], object]) -> schemas.Job:

@@ -17,7 +17,7 @@ from api.problems import documented
 from api.reception import Reception, pieces, receiving
 from api.routes import HexId
 from api.routes.datasets import shown_name
-from shared import datasets, models, uploads
+from shared import caps, datasets, models, uploads
 from shared.errors import Fault, Invalid, TooLarge
 from shared.queue import Task
 from shared.reading import Reading
@@ -48,7 +48,7 @@ def ask_about_uploads(parts: PartsDep, response: Response) -> None:
     "",
     status_code=201,
     summary="Announce an upload",
-    responses=documented(404, 409, 412, 413, 422),
+    responses=documented(404, 409, 412, 413, 422, 507),
     dependencies=[_Spoken],
 )
 def create_upload(
@@ -76,7 +76,9 @@ def create_upload(
         raise TooLarge(f"The file has {size:,} bytes; the limit is {most:,}.")
     said = tus.metadata(details)
     name, reading = shown_name(said.get("name", ""), said.get("filename", "")), _reading(said)
+    caps.check_room(caps.room_for_upload(size), parts.storage.free(), parts.settings.min_free_bytes)
     with parts.sessions.write() as session:
+        caps.check_datasets(session, caller, parts.settings.max_datasets)
         datasets.check_parent(session, caller, reading.parent)
         row = uploads.create(session, caller, name, size, parts.settings.upload_expires_seconds, details, reading)
         made = schemas.Upload.from_row(row)
