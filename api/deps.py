@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from api.feeds import Feeds
 from api.reception import RightOfWay
 from api.watch import Watch
+from shared import logs
 from shared.db import Sessions
 from shared.queue import Enqueue
 from shared.settings import Settings
@@ -57,7 +58,9 @@ async def _watch(parts: PartsDep) -> Watch:
 
 
 async def _caller() -> str:
-    return "local"
+    owner = "local"
+    logs.note(project=owner)
+    return owner
 
 
 SessionsDep = Annotated[Sessions, Depends(_sessions)]

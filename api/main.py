@@ -6,17 +6,19 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
+from starlette.types import ASGIApp
 
 from api import VERSION, problems
 from api.deps import Parts
 from api.feeds import Feeds
+from api.follow import Followed
 from api.guards import LOOPBACK, BodyLimit, LocalOnly
 from api.problems import documented
 from api.reception import RightOfWay
 from api.routes import archives, datasets, events, health, items, jobs, masks, priors, receipts, trainings, uploads
 from api.tus import Tus
 from api.watch import FRESH, Watch
-from shared import queue
+from shared import logs, queue
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
 from shared.queue import Enqueue
@@ -90,6 +92,7 @@ def create_app(
 def from_settings() -> FastAPI:
     """The application as the environment says."""
     settings = Settings()
+    logs.configure("api", settings.log_format, settings.log_level)
     broker = settings.broker_url.get_secret_value()
     if not broker:
         raise NotConfigured(
@@ -111,7 +114,11 @@ def _docs() -> RedirectResponse:
 
 
 class _Documented(FastAPI):
-    """FastAPI, whose description says that problems are `application/problem+json`."""
+    """FastAPI, whose description says that problems are `application/problem+json`, and of which each request is
+    followed, also where it ends in an error that nobody foresaw."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Followed(super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

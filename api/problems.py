@@ -12,6 +12,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from api import follow
+from shared import logs
 from shared.errors import ChecksumMismatch, Conflict, Fault, Gone, Invalid, Locked, NotFound, RegrowError, TooLarge
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ class Problem(BaseModel):
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What happened, and what to do about it.")
     errors: list[Place] | None = Field(None, description="Each place that is wrong, where there are several to name.")
+    request_id: str | None = Field(None, description="As `X-Request-ID` has it; the lines of the log carry it too.")
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -69,7 +72,7 @@ def install(app: FastAPI) -> None:
 
 async def _regrow_error(request: Request, error: RegrowError) -> Response:
     if error.status >= 500:
-        log.error("%s %s: %s", request.method, request.url.path, error.detail)
+        log.error("%s: %s", follow.asked(request.scope), error.detail)
     return _response(error.slug, error.title, error.status, error.detail, error.faults, None)
 
 
@@ -91,14 +94,14 @@ async def _http_exception(request: Request, error: HTTPException) -> Response:
 
 async def _database_away(request: Request, error: OperationalError | InterfaceError) -> Response:
     # The driver's own words only: the statement and its values are no matter of a log.
-    log.error("%s %s: the database does not answer: %s", request.method, request.url.path, error.orig)
+    log.error("%s: the database does not answer: %s", follow.asked(request.scope), logs.words(error))
     detail = "The database does not answer at the moment. Try again in a few seconds; nothing is lost."
     return response(503, detail, headers={"Retry-After": _RETRY_AFTER})
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     # The server that runs us logs the traceback: Starlette raises the error again once this is sent.
-    log.error("%s %s ended in a %s", request.method, request.url.path, type(error).__name__)
+    log.error("%s ended in a %s", follow.asked(request.scope), type(error).__name__)
     detail = "The service failed to answer, and it is not your doing. Its log has the reason."
     return _response("internal", "Internal error", 500, detail, (), None)
 
@@ -115,5 +118,12 @@ def _response(
     slug: str, title: str, status: int, detail: str, errors: Iterable[Fault], headers: Mapping[str, str] | None
 ) -> Response:
     places = [Place(where=fault.where, what=fault.what) for fault in errors]
-    problem = Problem(type=TYPES + slug, title=title, status=status, detail=detail, errors=places or None)
+    problem = Problem(
+        type=TYPES + slug,
+        title=title,
+        status=status,
+        detail=detail,
+        errors=places or None,
+        request_id=logs.request_id(),
+    )
     return Response(problem.model_dump_json(exclude_none=True), status, headers, MEDIA_TYPE)

@@ -56,6 +56,14 @@ class Work:
     resolved: ResolvedSpec
     suspect: bool
     """It outlived a worker. Nothing else is to be held by the process while this is made."""
+    owner: str
+    request_id: str | None
+    """Of the request that made its job."""
+
+    @property
+    def ids(self) -> dict[str, str | None]:
+        """What lines of the log about its job are to carry."""
+        return {"job": self.job_id, "project": self.owner, "request": self.request_id}
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +273,8 @@ def _works(session: Session, item_ids: Sequence[int], token: str) -> list[Work]:
             upright=item.image.upright,
             resolved=ResolvedSpec.model_validate(item.job.resolved),
             suspect=item.lapses > 0,
+            owner=item.job.owner,
+            request_id=item.job.request_id,
         )
         for item in rows
     ]

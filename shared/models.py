@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy import Enum as SqlEnum
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from shared import logs
 from shared.db import Base, now
 from shared.states import ArchiveState, DatasetState, ItemState, TrainingState
 
@@ -44,7 +45,14 @@ class Leased:
     lapses: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
-class Dataset(Leased, Base):
+class Asked:
+    """What a request has made."""
+
+    request_id: Mapped[str | None] = mapped_column(String(64), default=logs.request_id)
+    """Of the request, so that what workers log about it can be told to belong to it."""
+
+
+class Dataset(Asked, Leased, Base):
     """An uploaded dataset. While `checking`, `token` belongs to the worker that reads it."""
 
     __tablename__ = "dataset"
@@ -151,7 +159,7 @@ class Prior(Base):
     """Hashes of the images it learned from, as far as its card tells."""
 
 
-class Training(Leased, Base):
+class Training(Asked, Leased, Base):
     """A prior that is being trained. While it is `running`, `token` belongs to the worker that trains it."""
 
     __tablename__ = "training"
@@ -201,7 +209,7 @@ class Training(Leased, Base):
     dataset: Mapped[Dataset] = relationship()
 
 
-class Job(Base):
+class Job(Asked, Base):
     """A request to expand a dataset. It has no state: that is computed from its items."""
 
     __tablename__ = "job"

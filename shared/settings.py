@@ -1,7 +1,7 @@
 """What an operator sets, from the environment (prefix `REGROW_`) or a `.env` file; nothing else is configuration."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -69,6 +69,13 @@ class Settings(BaseSettings):
         64_000_000, description="Largest image taken, in pixels; read from its header before it is decoded."
     )
     max_items: Annotated[int, Field(gt=0)] = Field(200_000, description="Most output images of one job.")
+
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="Of the lines of the log; `auto`: text on a terminal, JSON elsewhere."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least weight of a line that is written. `debug` has each request that only read."
+    )
 
     @model_validator(mode="after")
     def _renewal_fits_in_the_lease(self) -> Self:

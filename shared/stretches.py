@@ -47,6 +47,8 @@ class Work:
     licence: str
     white: int
     pictures: tuple[Picture, ...]
+    ids: dict[str, str | None]
+    """What lines of the log about it are to carry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ def claim(session: Session, worker: str, lease: float, *, hashes: Collection[str
         dataset=row.dataset.name,
         licence=row.licence,
         white=row.dataset.white,
+        ids=leases.ids(session, Training, taken),
         pictures=tuple(
             Picture(image.path, image.sha256, image.upright) for image in train_images(session, row.dataset)
         ),

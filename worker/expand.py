@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import images, items, plan
+from shared import images, items, logs, plan
 from shared.items import Work
 from shared.plan import Labels
 from shared.sources import uploaded_mask
@@ -48,6 +48,13 @@ def expand_next(studio: Studio, overlap: Overlap, wake: Callable[[], None]) -> i
         works = _claim(studio, folders)
     if not works:
         return 0
+    with logs.about(**works[0].ids):
+        return _expand(studio, overlap, wake, works, folders)
+
+
+def _expand(
+    studio: Studio, overlap: Overlap, wake: Callable[[], None], works: Sequence[Work], folders: Mapping[str, Path]
+) -> int:
     # From here on: being told to end (SystemExit) may come at any moment, while others are woken too.
     batch = overlap.begin(studio, works)
     with studio.sessions.read() as session:

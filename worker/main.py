@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from billiard import active_children
 from celery import Celery
-from celery.signals import celeryd_init, worker_process_init, worker_shutting_down
+from celery.signals import celeryd_init, setup_logging, worker_process_init, worker_shutting_down
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import priors, workers
+from shared import logs, priors, workers
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
 from shared.queue import Enqueue, Queue, make_app, make_enqueue
@@ -140,10 +140,19 @@ def _register(folders: dict[str, Path]) -> dict[str, tuple[Path, str]]:
     return known
 
 
+@setup_logging.connect
+def _log_as_we_do(**_: Any) -> None:
+    settings = Settings()
+    logs.configure(f"worker {os.environ.get(_QUEUES, '')}".strip(), settings.log_format, settings.log_level)
+
+
 @celeryd_init.connect
-def _parent_starts(options: dict[str, Any], **_: Any) -> None:
+def _parent_starts(instance: Any, options: dict[str, Any], **_: Any) -> None:
+    # Its banner is no line of a log.
+    instance.quiet = True
     # Its children are told by their environment what they are for.
     os.environ[_QUEUES] = ",".join(options.get("queues") or list(Queue))
+    _log_as_we_do()
     if Queue.GPU in os.environ[_QUEUES].split(","):
         _await_device()
 

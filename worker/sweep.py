@@ -10,7 +10,7 @@ from types import FrameType
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import archives, datasets, items, jobs, stretches, trash, uploads
+from shared import archives, datasets, items, jobs, logs, stretches, trash, uploads
 from shared.db import Sessions, make_sessions
 from shared.queue import Task, make_app, make_enqueue
 from shared.settings import Settings
@@ -58,8 +58,8 @@ def _empty_trash(sessions: Sessions, storage: Folder) -> None:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = Settings()
+    logs.configure("sweep", settings.log_format, settings.log_level)
     sessions = make_sessions(settings.database)
     storage = Folder(settings.storage, may_make=False)
     enqueue = make_enqueue(make_app(settings.broker_url.get_secret_value()))
