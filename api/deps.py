@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.feeds import Feeds
+from api.metrics import Metrics
 from api.reception import RightOfWay
 from api.watch import Watch
 from shared import logs
@@ -30,6 +31,7 @@ class Parts:
     feeds: Feeds
     right_of_way: RightOfWay
     """Who adds to which upload."""
+    metrics: Metrics
 
 
 # `async`, because FastAPI sends each plain function to a thread of its own.

@@ -1,4 +1,4 @@
-"""Each request, from its first byte to its last: its id, and its line in the log."""
+"""Each request, from its first byte to its last: its id, its line in the log, and that it counts."""
 
 import logging
 import re
@@ -10,6 +10,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.metrics import Metrics
 from shared import logs
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,9 @@ class Followed:
     clients that wait for a job ask once a second.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
+        self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,12 +39,12 @@ class Followed:
             return
         structlog.contextvars.clear_contextvars()
         request_id = _id(Headers(scope=scope))
-        began, status = time.perf_counter(), 0
+        began, status, first = time.perf_counter(), 0, 0.0
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, first
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, first = message["status"], time.perf_counter() - began
                 MutableHeaders(scope=message)[HEADER] = request_id
             await send(message)
 
@@ -50,6 +52,7 @@ class Followed:
             try:
                 await self.app(scope, receive, sending)
             finally:
+                self.metrics.answered(method(scope), route(scope), status, first)
                 quiet = scope["method"] in _READS and status < HTTPStatus.BAD_REQUEST
                 level = logging.DEBUG if quiet else logging.INFO
                 log.log(level, "%s: %d in %.3f s", asked(scope), status, time.perf_counter() - began)

@@ -13,6 +13,7 @@ from api.deps import Parts
 from api.feeds import Feeds
 from api.follow import Followed
 from api.guards import LOOPBACK, BodyLimit, LocalOnly
+from api.metrics import Metrics
 from api.problems import documented
 from api.reception import RightOfWay
 from api.routes import archives, datasets, events, health, items, jobs, masks, priors, receipts, trainings, uploads
@@ -76,7 +77,9 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     watch = Watch(sessions, jobs.look, fresh)
-    app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, Feeds(sessions, watch), RightOfWay())
+    app.state.parts = Parts(
+        settings, sessions, storage, enqueue, ping, watch, Feeds(sessions, watch), RightOfWay(), Metrics(sessions)
+    )
     for routes in (datasets, uploads, masks, jobs, events, items, archives, receipts, priors, trainings, health):
         app.include_router(routes.router)
     app.add_api_route("/", _docs, include_in_schema=False)
@@ -118,7 +121,7 @@ class _Documented(FastAPI):
     followed, also where it ends in an error that nobody foresaw."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Followed(super().build_middleware_stack())
+        return Followed(super().build_middleware_stack(), self.state.parts.metrics)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

@@ -28,7 +28,7 @@ _LOST = {"type": "worker_lost", "detail": leases.GIVEN_UP}
 # would else know that the index holds all such rows.
 LIVE = Item.state.in_(bindparam("live", [ItemState.PENDING, ItemState.RUNNING], expanding=True, literal_execute=True))
 PENDING = LIVE & (Item.state == ItemState.PENDING)
-_OPEN = (
+OPEN = (
     Job.finished_at.is_(None)
     & Job.paused_at.is_(None)
     & Job.cancelled_at.is_(None)
@@ -173,7 +173,7 @@ def sweep(session: Session) -> int:
 
 def waiting(session: Session, priors: Collection[str] | None = None) -> bool:
     """Whether an item waits that may be claimed now; `priors` as in `claim`, None: whoever may claim it."""
-    jobs = select(Job.id).where(_OPEN, any_of(PENDING)).limit(1)
+    jobs = select(Job.id).where(OPEN, any_of(PENDING)).limit(1)
     if priors is not None:
         jobs = jobs.where(Job.resolved["prior_sha256"].as_string().in_(priors))
     return session.scalar(jobs) is not None
@@ -205,7 +205,7 @@ def _in_turn(session: Session, priors: Collection[str], warm: Collection[str]) -
     since = func.coalesce(Job.claimed_at, Job.created_at)
     rows = session.execute(
         select(Job.id, Job.priority, prior.label("prior"), (now() - since).label("waited"))
-        .where(_OPEN, any_of(PENDING), prior.in_(priors))
+        .where(OPEN, any_of(PENDING), prior.in_(priors))
         .order_by(
             Job.priority.desc(),
             func.coalesce(served, 0.0),

@@ -258,6 +258,13 @@ class Item(Leased, Base):
             postgresql_where=text("token IS NOT NULL"),
             sqlite_where=text("token IS NOT NULL"),
         ),
+        # How many there are in each state of those that no claim looks at.
+        Index(
+            "ix_item_settled",
+            "state",
+            postgresql_where=text("state IN ('done', 'failed', 'cancelled')"),
+            sqlite_where=text("state IN ('done', 'failed', 'cancelled')"),
+        ),
         # Those that listen to a job ask for what was settled last.
         Index("ix_item_job_id_settled_at", "job_id", "settled_at"),
     )
@@ -311,11 +318,13 @@ class Worker(Base):
 
     id: Mapped[str] = mapped_column(String(200), primary_key=True)
     queues: Mapped[str] = mapped_column(String(100))
-    """With commas between their names."""
+    """With commas between their names; the sweep has none."""
     device: Mapped[str] = mapped_column(String(100))
     trouble: Mapped[str | None] = mapped_column(String(32))
     """Why it takes no work at present: a `shared.workers.Trouble`."""
     seen_at: Mapped[float] = mapped_column(Double)
+    figures: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default="{}")
+    """What it has counted: a `shared.figures.Figures`."""
 
 
 class IdempotencyKey(Base):

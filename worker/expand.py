@@ -141,14 +141,15 @@ def _paint(studio: Studio, overlap: Overlap, prior: LatentPrior, sketches: Seque
     it is.
     """
     started = time.perf_counter()
+    counted = _counted(studio, len(sketches), on_step)
     if len(sketches) == 1:
         with fate(studio, sketches[0].work):
-            xs = _sample(prior, sketches, on_step)
+            xs = _sample(prior, sketches, counted)
             overlap.hand_over(partial(settle, studio, sketches, xs, time.perf_counter() - started))
         return
     part = 0
     try:
-        xs = _sample(prior, sketches, on_step)
+        xs = _sample(prior, sketches, counted)
     except (Stopped, SQLAlchemyError, torch.AcceleratorError):
         raise
     except Exception as error:
@@ -165,6 +166,20 @@ def _paint(studio: Studio, overlap: Overlap, prior: LatentPrior, sketches: Seque
             _paint(studio, overlap, prior, sketches[start : start + part], on_step)
         return
     overlap.hand_over(partial(settle, studio, sketches, xs, (time.perf_counter() - started) / len(sketches)))
+
+
+def _counted(studio: Studio, images: int, on_step: OnStep) -> OnStep:
+    """The same, and each step of so many images counts in the worker's figures."""
+    last = 0
+
+    def on_counted(done: int, steps: int) -> None:
+        nonlocal last
+        if done > last:
+            studio.meter.step(images * (done - last))
+        last = done
+        on_step(done, steps)
+
+    return on_counted
 
 
 def _sample(prior: LatentPrior, sketches: Sequence[Sketch], on_step: OnStep) -> np.ndarray[Any, Any]:

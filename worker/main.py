@@ -13,8 +13,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared import logs, priors, workers
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
+from shared.figures import Meter
 from shared.queue import Enqueue, Queue, make_app, make_enqueue
 from shared.settings import Settings
 from shared.states import Wait
@@ -90,6 +92,12 @@ def bench() -> Bench:
 
 
 @lru_cache
+def meter() -> Meter:
+    """This process's."""
+    return Meter()
+
+
+@lru_cache
 def studio() -> "Studio":
     """A gpu worker's: loads torch, chooses the device (see worker.device for what it raises), registers the priors."""
     import torch
@@ -125,6 +133,7 @@ def studio() -> "Studio":
         },
         # A spawned child outlives a parent that was killed, and would keep the GPU.
         stop=lambda: os.getppid() != parent,
+        meter=meter(),
     )
 
 
@@ -181,11 +190,13 @@ def _await_device() -> None:
 @worker_process_init.connect
 def _child_starts(**_: Any) -> None:
     queues, described = os.environ[_QUEUES], "cpu"
+    memory: Callable[[], tuple[int, int] | None] = _no_device
     if Queue.GPU in queues.split(","):
         from worker import device
 
         try:
-            described = device.describe(device.choose(bench().settings.device))
+            chosen = device.choose(bench().settings.device)
+            described, memory = device.describe(chosen), partial(device.memory, chosen)
             # Here and not in a thread: torch's thread count belongs to the thread that sets it.
             studio()
         except NotConfigured as error:
@@ -195,7 +206,7 @@ def _child_starts(**_: Any) -> None:
             return
         except SQLAlchemyError as error:
             log.warning("the database is away, its first task will ask it again: %s", error)
-    threading.Thread(target=_show_life, args=(queues, described), name="life", daemon=True).start()
+    threading.Thread(target=_show_life, args=(queues, described, memory), name="life", daemon=True).start()
 
 
 @worker_shutting_down.connect
@@ -205,13 +216,17 @@ def _parent_stops(**_: Any) -> None:
         os.kill(child.pid, signal.SIGTERM)
 
 
-def _show_life(queues: str, device: str) -> None:
-    """Note every few seconds that this worker is there, until the process ends."""
+def _no_device() -> None:
+    """A worker without one uses none of its memory."""
+
+
+def _show_life(queues: str, device: str, memory: Callable[[], tuple[int, int] | None]) -> None:
+    """Note every few seconds that this worker is there, and what it has counted, until the process ends."""
     at = bench()
     while True:
         try:
             with at.sessions.write() as session:
-                workers.seen(session, at.name, queues, device, at.trouble())
+                workers.seen(session, at.name, queues, device, at.trouble(), meter().read(memory()))
         except SQLAlchemyError as error:
             log.warning("no sign of life could be left: %s", error)
         time.sleep(workers.SEEN_EVERY)

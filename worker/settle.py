@@ -110,6 +110,7 @@ def _settle(
     with studio.sessions.write() as session:
         settled = items.settle(session, work, result)
     if settled:
+        studio.meter.made(seconds)
         log.info("an image is made, in %.3f s", seconds)
     else:
         # Another worker has the item now: its image stays, this one goes.
@@ -119,5 +120,6 @@ def _settle(
 def _fail(studio: Studio, work: Work, kind: str, detail: str, *, final: bool) -> None:
     # The row has the words, which may quote what its owner has named.
     log.warning("an item failed: %s", kind)
+    studio.meter.failed()
     with studio.sessions.write() as session:
         items.fail(session, work, kind, detail, final=final)

@@ -69,6 +69,7 @@ def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> 
         "retry_training",
         "get_health",
         "get_readiness",
+        "get_metrics",
     ]
 
 
