@@ -9,9 +9,11 @@ from starlette.exceptions import HTTPException
 
 from api import auth
 from api.feeds import Feeds
+from api.metrics import Metrics
 from api.rate import Rate
 from api.reception import RightOfWay
 from api.watch import Watch
+from shared import logs
 from shared.db import Sessions
 from shared.queue import Enqueue
 from shared.settings import Settings
@@ -33,6 +35,7 @@ class Parts:
     right_of_way: RightOfWay
     """Who adds to which upload."""
     rate: Rate
+    metrics: Metrics
 
 
 # `async`, because FastAPI sends each plain function to a thread of its own.
@@ -70,6 +73,7 @@ CallerDep = Annotated[auth.Caller, Depends(_caller)]
 
 
 async def _project(caller: CallerDep) -> str:
+    logs.note(project=caller.project)
     return caller.project
 
 

@@ -14,8 +14,10 @@ from api import VERSION, problems
 from api.auth import COOKIE, Keys
 from api.deps import Parts, counted
 from api.feeds import Feeds
+from api.follow import Followed
 from api.guards import LOOPBACK, BodyLimit, Hosts, Room
 from api.headers import SecurityHeaders
+from api.metrics import Metrics
 from api.problems import documented
 from api.rate import Rate
 from api.reception import RightOfWay
@@ -35,7 +37,7 @@ from api.routes import (
 )
 from api.tus import Tus
 from api.watch import FRESH, Watch
-from shared import queue
+from shared import logs, queue
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
 from shared.queue import Enqueue
@@ -102,8 +104,8 @@ def create_app(
     app.hsts = settings.hsts_seconds
     watch = Watch(sessions, jobs.look, fresh)
     rate = Rate(settings.max_requests_per_minute)
-    feeds, right_of_way = Feeds(sessions, watch), RightOfWay()
-    app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, feeds, right_of_way, rate)
+    feeds, right_of_way, metrics = Feeds(sessions, watch), RightOfWay(), Metrics(sessions)
+    app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, feeds, right_of_way, rate, metrics)
     for routes in (datasets, uploads, masks, jobs, events, items, archives, receipts, priors, trainings):
         app.include_router(routes.router, dependencies=[Depends(counted)], responses=documented(429))
     for routes in (session, health):
@@ -127,6 +129,7 @@ def create_app(
 def from_settings() -> FastAPI:
     """The application as the environment says."""
     settings = Settings()
+    logs.configure("api", settings.log_format, settings.log_level)
     broker = settings.broker_url.get_secret_value()
     if not broker:
         raise NotConfigured(
@@ -152,14 +155,14 @@ def _docs() -> FileResponse:
 
 
 class _Documented(FastAPI):
-    """FastAPI, whose description says that problems are `application/problem+json`, and whose every answer has the
-    headers of `api.headers`."""
+    """FastAPI, whose description says that problems are `application/problem+json`, of which each request is followed,
+    and whose every answer has the headers of `api.headers`."""
 
     hsts = 0
 
     def build_middleware_stack(self) -> ASGIApp:
         # Around all: what was added as middleware does not see an answer to an unexpected error.
-        return SecurityHeaders(super().build_middleware_stack(), self.hsts)
+        return Followed(SecurityHeaders(super().build_middleware_stack(), self.hsts), self.state.parts.metrics)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

@@ -14,6 +14,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from api import follow
+from shared import logs
 from shared.errors import (
     ChecksumMismatch,
     Conflict,
@@ -61,6 +63,7 @@ class Problem(BaseModel):
     errors: list[Place] | None = Field(None, description="Each place that is wrong, where there are several to name.")
     needed: int | None = Field(None, description="Bytes that there is no space for.")
     free: int | None = Field(None, description="Bytes that are free, in that case.")
+    request_id: str | None = Field(None, description="As `X-Request-ID` has it; the lines of the log carry it too.")
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -98,7 +101,7 @@ def install(app: FastAPI) -> None:
 
 async def _regrow_error(request: Request, error: RegrowError) -> Response:
     if error.status >= 500:
-        log.error("%s %s: %s", request.method, request.url.path, error.detail)
+        log.error("%s: %s", follow.asked(request.scope), error.detail)
     return of(error)
 
 
@@ -128,7 +131,7 @@ async def _database_error(request: Request, error: OperationalError | InterfaceE
 def database_away(request: Request, error: OperationalError | InterfaceError) -> Response:
     """What is answered while the database is away."""
     # The driver's own words only: the statement and its values are no matter of a log.
-    log.error("%s %s: the database does not answer: %s", request.method, request.url.path, error.orig)
+    log.error("%s: the database does not answer: %s", follow.asked(request.scope), logs.words(error))
     detail = "The database does not answer at the moment. Try again in a few seconds; nothing is lost."
     return response(503, detail, headers={"Retry-After": _RETRY_AFTER})
 
@@ -136,13 +139,13 @@ def database_away(request: Request, error: OperationalError | InterfaceError) ->
 async def _disk(request: Request, error: OSError) -> Response:
     if error.errno not in _FULL:
         raise error
-    log.error("%s %s: %s", request.method, request.url.path, error.strerror)
+    log.error("%s: %s", follow.asked(request.scope), error.strerror)
     return response(507, _NO_ROOM)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     # The server that runs us logs the traceback: Starlette raises the error again once this is sent.
-    log.error("%s %s ended in a %s", request.method, request.url.path, type(error).__name__)
+    log.error("%s ended in a %s", follow.asked(request.scope), type(error).__name__)
     detail = "The service failed to answer, and it is not your doing. Its log has the reason."
     return _response("internal", "Internal error", 500, detail, (), None)
 
@@ -165,5 +168,13 @@ def _response(
     figures: Mapping[str, int] = MappingProxyType({}),
 ) -> Response:
     places = [Place(where=fault.where, what=fault.what) for fault in errors]
-    problem = Problem(type=TYPES + slug, title=title, status=status, detail=detail, errors=places or None, **figures)
+    problem = Problem(
+        type=TYPES + slug,
+        title=title,
+        status=status,
+        detail=detail,
+        errors=places or None,
+        request_id=logs.request_id(),
+        **figures,
+    )
     return Response(problem.model_dump_json(exclude_none=True), status, headers, MEDIA_TYPE)

@@ -7,12 +7,12 @@ from shared.leases import Claim
 from shared.models import Archive
 from shared.states import ArchiveState
 
-_TODO = Archive.state == ArchiveState.BUILDING
+TODO = Archive.state == ArchiveState.BUILDING
 
 
 def claim(session: Session, lease: float) -> Claim | None:
     """Take the oldest archive that waits to be built; the claim's id is its job's."""
-    return leases.claim(session, Archive, _TODO, lease)
+    return leases.claim(session, Archive, TODO, lease)
 
 
 def settle(session: Session, claim: Claim, *, key: str, sha256: str, size: int) -> bool:
@@ -27,9 +27,9 @@ def fail(session: Session, claim: Claim, error: str) -> bool:
 
 def waiting(session: Session) -> bool:
     """Whether an archive waits to be built and nobody does."""
-    return leases.waiting(session, Archive, _TODO)
+    return leases.waiting(session, Archive, TODO)
 
 
 def sweep(session: Session) -> int:
     """Give up on archives that end their workers; returns how many."""
-    return leases.give_up(session, Archive, _TODO, state=ArchiveState.FAILED, error=leases.GIVEN_UP)
+    return leases.give_up(session, Archive, TODO, state=ArchiveState.FAILED, error=leases.GIVEN_UP)

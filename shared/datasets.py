@@ -18,7 +18,7 @@ from shared.storage import SOURCES, upload_key
 
 _MAX_PROBLEMS = 200
 _CHUNK = 1000
-_TODO = Dataset.state == DatasetState.CHECKING
+TODO = Dataset.state == DatasetState.CHECKING
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def delete(session: Session, dataset: Dataset) -> None:
 
 def claim(session: Session, lease: float) -> Claim | None:
     """Take the oldest dataset that waits to be checked."""
-    return leases.claim(session, Dataset, _TODO, lease)
+    return leases.claim(session, Dataset, TODO, lease)
 
 
 def reading(session: Session, claim: Claim) -> Reading:
@@ -177,13 +177,13 @@ def reject(session: Session, claim: Claim, detail: str, faults: Iterable[Fault])
 
 def waiting(session: Session) -> bool:
     """Whether a dataset waits to be checked and nobody does."""
-    return leases.waiting(session, Dataset, _TODO)
+    return leases.waiting(session, Dataset, TODO)
 
 
 def sweep(session: Session) -> int:
     """Give up on datasets that end their workers; returns how many."""
     problems = [{"where": "", "what": leases.GIVEN_UP}]
-    return leases.give_up(session, Dataset, _TODO, state=DatasetState.REJECTED, problems=problems)
+    return leases.give_up(session, Dataset, TODO, state=DatasetState.REJECTED, problems=problems)
 
 
 def _columns(image: NewImage) -> dict[str, Any]:

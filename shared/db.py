@@ -83,7 +83,9 @@ def make_sessions(url: str) -> Sessions:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return Sessions(create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True))
+        return Sessions(
+            create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, hide_parameters=True)
+        )
     if parsed.database and parsed.database != ":memory:":
         path = Path(parsed.database)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -93,7 +95,7 @@ def make_sessions(url: str) -> Sessions:
                 f"{path} lies on a network file system ({kind}), where SQLite loses data. "
                 "Set REGROW_DATA to a local folder, or REGROW_DATABASE_URL to a PostgreSQL database."
             )
-    engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False})
+    engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False}, hide_parameters=True)
     event.listen(engine, "connect", _sqlite_connect)
     event.listen(engine, "begin", _sqlite_begin)
     return Sessions(engine)

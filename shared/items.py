@@ -28,7 +28,7 @@ _LOST = {"type": "worker_lost", "detail": leases.GIVEN_UP}
 # would else know that the index holds all such rows.
 LIVE = Item.state.in_(bindparam("live", [ItemState.PENDING, ItemState.RUNNING], expanding=True, literal_execute=True))
 PENDING = LIVE & (Item.state == ItemState.PENDING)
-_OPEN = (
+OPEN = (
     Job.finished_at.is_(None)
     & Job.paused_at.is_(None)
     & Job.cancelled_at.is_(None)
@@ -56,6 +56,14 @@ class Work:
     resolved: ResolvedSpec
     suspect: bool
     """It outlived a worker. Nothing else is to be held by the process while this is made."""
+    owner: str
+    request_id: str | None
+    """Of the request that made its job."""
+
+    @property
+    def ids(self) -> dict[str, str | None]:
+        """What lines of the log about its job are to carry."""
+        return {"job": self.job_id, "project": self.owner, "request": self.request_id}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +173,7 @@ def sweep(session: Session) -> int:
 
 def waiting(session: Session, priors: Collection[str] | None = None) -> bool:
     """Whether an item waits that may be claimed now; `priors` as in `claim`, None: whoever may claim it."""
-    jobs = select(Job.id).where(_OPEN, any_of(PENDING)).limit(1)
+    jobs = select(Job.id).where(OPEN, any_of(PENDING)).limit(1)
     if priors is not None:
         jobs = jobs.where(Job.resolved["prior_sha256"].as_string().in_(priors))
     return session.scalar(jobs) is not None
@@ -197,7 +205,7 @@ def _in_turn(session: Session, priors: Collection[str], warm: Collection[str]) -
     since = func.coalesce(Job.claimed_at, Job.created_at)
     rows = session.execute(
         select(Job.id, Job.priority, prior.label("prior"), (now() - since).label("waited"))
-        .where(_OPEN, any_of(PENDING), prior.in_(priors))
+        .where(OPEN, any_of(PENDING), prior.in_(priors))
         .order_by(
             Job.priority.desc(),
             func.coalesce(served, 0.0),
@@ -265,6 +273,8 @@ def _works(session: Session, item_ids: Sequence[int], token: str) -> list[Work]:
             upright=item.image.upright,
             resolved=ResolvedSpec.model_validate(item.job.resolved),
             suspect=item.lapses > 0,
+            owner=item.job.owner,
+            request_id=item.job.request_id,
         )
         for item in rows
     ]

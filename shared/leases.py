@@ -13,7 +13,7 @@ from sqlalchemy import cast as cast_sql
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.db import now
-from shared.models import Archive, Dataset, Training
+from shared.models import Archive, Dataset, Job, Training
 
 MAX_LAPSES = 10
 GIVEN_UP = f"it was tried {MAX_LAPSES} times, and each time its worker failed or vanished; the worker's log says more"
@@ -52,6 +52,15 @@ def claim(session: Session, model: Leasable, todo: ColumnElement[bool], seconds:
         .execution_options(synchronize_session=False)
     )
     return Claim(taken, token) if taken else None
+
+
+def ids(session: Session, model: Leasable, claim: Claim) -> dict[str, str | None]:
+    """What lines of the log about the work are to carry."""
+    asked = Job if issubclass(model, Archive) else model
+    row = session.execute(select(asked.owner, asked.request_id).where(asked.id == claim.id)).one_or_none()
+    if row is None:
+        return {}
+    return {asked.__tablename__: claim.id, "project": row.owner, "request": row.request_id}
 
 
 def renew(session: Session, model: Leasable, token: str, seconds: float) -> bool:

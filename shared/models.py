@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy import Enum as SqlEnum
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from shared import logs
 from shared.db import Base, now
 from shared.states import ArchiveState, DatasetState, ItemState, TrainingState
 
@@ -44,7 +45,14 @@ class Leased:
     lapses: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
-class Dataset(Leased, Base):
+class Asked:
+    """What a request has made."""
+
+    request_id: Mapped[str | None] = mapped_column(String(64), default=logs.request_id)
+    """Of the request, so that what workers log about it can be told to belong to it."""
+
+
+class Dataset(Asked, Leased, Base):
     """An uploaded dataset. While `checking`, `token` belongs to the worker that reads it."""
 
     __tablename__ = "dataset"
@@ -180,7 +188,7 @@ class Prior(Base):
     """Hashes of the images it learned from, as far as its card tells."""
 
 
-class Training(Leased, Base):
+class Training(Asked, Leased, Base):
     """A prior that is being trained. While it is `running`, `token` belongs to the worker that trains it."""
 
     __tablename__ = "training"
@@ -230,7 +238,7 @@ class Training(Leased, Base):
     dataset: Mapped[Dataset] = relationship()
 
 
-class Job(Base):
+class Job(Asked, Base):
     """A request to expand a dataset. It has no state: that is computed from its items."""
 
     __tablename__ = "job"
@@ -278,6 +286,13 @@ class Item(Leased, Base):
             "token",
             postgresql_where=text("token IS NOT NULL"),
             sqlite_where=text("token IS NOT NULL"),
+        ),
+        # How many there are in each state of those that no claim looks at.
+        Index(
+            "ix_item_settled",
+            "state",
+            postgresql_where=text("state IN ('done', 'failed', 'cancelled')"),
+            sqlite_where=text("state IN ('done', 'failed', 'cancelled')"),
         ),
         # Those that listen to a job ask for what was settled last.
         Index("ix_item_job_id_settled_at", "job_id", "settled_at"),
@@ -332,11 +347,13 @@ class Worker(Base):
 
     id: Mapped[str] = mapped_column(String(200), primary_key=True)
     queues: Mapped[str] = mapped_column(String(100))
-    """With commas between their names."""
+    """With commas between their names; the sweep has none."""
     device: Mapped[str] = mapped_column(String(100))
     trouble: Mapped[str | None] = mapped_column(String(32))
     """Why it takes no work at present: a `shared.workers.Trouble`."""
     seen_at: Mapped[float] = mapped_column(Double)
+    figures: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default="{}")
+    """What it has counted: a `shared.figures.Figures`."""
 
 
 class IdempotencyKey(Base):

@@ -67,7 +67,7 @@ def make_enqueue(app: Celery) -> Enqueue:
             if not hinted(app, task):
                 app.send_task(task, queue=QUEUE_OF[task], retry=False)
         except (BrokerAway, OperationalError) as error:
-            log.warning("the broker took no hint for %s, the sweep will send it again: %s", task, error)
+            log.warning("the broker took no hint for %s, the sweep will send it again: %s", task, str(error))
 
     return enqueue
 

@@ -1,7 +1,7 @@
 """What an operator sets, from the environment (prefix `REGROW_`) or a `.env` file; nothing else is configuration."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -96,6 +96,13 @@ class Settings(BaseSettings):
         31_536_000,
         description="Over TLS, for how long a browser is told to use nothing else with this host, on any port; 0: it "
         "is not told.",
+    )
+
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="Of the lines of the log; `auto`: text on a terminal, JSON elsewhere."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least weight of a line that is written. `debug` has each request that only read."
     )
 
     @model_validator(mode="after")

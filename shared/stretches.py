@@ -20,7 +20,7 @@ from shared.states import LIVE_TRAINING, TrainingState
 from shared.storage import training_key
 
 MAX_ATTEMPTS = 3
-_TODO = Training.state.in_(LIVE_TRAINING) & (Training.lapses < MAX_LAPSES)
+TODO = Training.state.in_(LIVE_TRAINING) & (Training.lapses < MAX_LAPSES)
 # Since it made way for jobs, as much time has passed as it had before.
 _RESTED = or_(Training.yielded_at.is_(None), now() - Training.yielded_at >= Training.yielded_at - Training.claimed_at)
 
@@ -47,6 +47,8 @@ class Work:
     licence: str
     white: int
     pictures: tuple[Picture, ...]
+    ids: dict[str, str | None]
+    """What lines of the log about it are to carry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def claim(session: Session, worker: str, lease: float, *, hashes: Collection[str
         jobs_wait: whether items wait that the worker could make: one that made way for such stays away as long as it
             was at work before.
     """
-    todo = _TODO & or_(Training.init_sha256.is_(None), Training.init_sha256.in_(hashes))
+    todo = TODO & or_(Training.init_sha256.is_(None), Training.init_sha256.in_(hashes))
     started = {"state": TrainingState.RUNNING, "worker": worker, "claimed_at": now(), "yielded_at": None}
     taken = leases.claim(session, Training, todo & _RESTED if jobs_wait else todo, lease, **started)
     if taken is None:
@@ -83,6 +85,7 @@ def claim(session: Session, worker: str, lease: float, *, hashes: Collection[str
         dataset=row.dataset.name,
         licence=row.licence,
         white=row.dataset.white,
+        ids=leases.ids(session, Training, taken),
         pictures=tuple(
             Picture(image.path, image.sha256, image.upright) for image in train_images(session, row.dataset)
         ),
@@ -152,7 +155,7 @@ def sweep(session: Session) -> int:
 
 def waiting(session: Session) -> bool:
     """Whether a training waits and nobody is at it."""
-    return leases.waiting(session, Training, _TODO)
+    return leases.waiting(session, Training, TODO)
 
 
 def train_images(session: Session, dataset: Dataset) -> list[Image]:

@@ -1,5 +1,8 @@
 """Who works here: each worker process leaves a sign of life."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
@@ -13,14 +16,22 @@ ALIVE_FOR = 30.0
 """A worker not seen for so many seconds counts as gone."""
 
 
-def seen(session: Session, name: str, queues: str, device: str, trouble: Wait | None = None) -> None:
-    """Note that the worker is there now, and what keeps it from work; forget those long gone.
+def seen(
+    session: Session,
+    name: str,
+    queues: str,
+    device: str,
+    trouble: Wait | None = None,
+    figures: Mapping[str, Any] | None = None,
+) -> None:
+    """Note that the worker is there now, what keeps it from work, and what it has counted; forget those long gone.
 
-    `queues` has commas between their names.
+    `queues` has commas between their names. The sweep has none, and is no worker otherwise.
     """
     session.execute(delete(Worker).where(Worker.seen_at < now() - 100 * ALIVE_FOR))
     worker = session.get(Worker, name) or Worker(id=name)
     worker.queues, worker.device, worker.trouble = queues, device, trouble
+    worker.figures = dict(figures or {})
     worker.seen_at = session.scalar(select(now())) or 0.0
     session.add(worker)
 
@@ -34,7 +45,7 @@ def missing(session: Session) -> dict[Queue, Wait]:
     """The queues nobody can work on at present, and why."""
     found: dict[Queue, list[str | None]] = {queue: [] for queue in Queue}
     for worker in alive(session):
-        for queue in worker.queues.split(","):
+        for queue in filter(None, worker.queues.split(",")):
             found[Queue(queue)].append(worker.trouble)
     return {
         queue: Wait(troubles[0]) if troubles and troubles[0] else Wait.NO_WORKER

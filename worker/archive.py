@@ -34,12 +34,13 @@ def build_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
         except FileNotFoundError as error:
             if not storage.there():
                 raise
-            log.exception("archive of job %s", claim.id)
+            log.exception("a stored file is gone")
             with sessions.write() as session:
                 archives.fail(session, claim, f"a stored file is gone: {error.filename}")
             return True
         with sessions.write() as session:
             settled = archives.settle(session, claim, key=key, sha256=digest.hexdigest(), size=size)
+        log.info("the archive is built: %d bytes", size)
     if not settled:
         storage.delete(key)
     return True

@@ -1,7 +1,9 @@
 """Which device the sampler runs on. `python -m worker.device` prints it, or says why there is none (exit code 3)."""
 
 import os
+import resource
 import sys
+from pathlib import Path
 
 import torch
 
@@ -62,6 +64,20 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda:{device.index or 0}, {torch.cuda.get_device_name(device)}"
     return device.type
+
+
+def memory(device: torch.device) -> tuple[int, int]:
+    """Bytes in use on the device, by whomever, and bytes it has; on a CPU those of this process, and of the machine."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return total - free, total
+    page = os.sysconf("SC_PAGE_SIZE")
+    try:
+        used = int(Path("/proc/self/statm").read_text().split()[1]) * page
+    except OSError:
+        # macOS tells its peak only.
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used, os.sysconf("SC_PHYS_PAGES") * page
 
 
 def main() -> int:

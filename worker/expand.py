@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import images, items, plan
+from shared import images, items, logs, plan
 from shared.items import Work
 from shared.plan import Labels
 from shared.sources import uploaded_mask
@@ -49,6 +49,13 @@ def expand_next(studio: Studio, overlap: Overlap, wake: Callable[[], None]) -> i
         works = _claim(studio, folders)
     if not works:
         return 0
+    with logs.about(**works[0].ids):
+        return _expand(studio, overlap, wake, works, folders)
+
+
+def _expand(
+    studio: Studio, overlap: Overlap, wake: Callable[[], None], works: Sequence[Work], folders: Mapping[str, Path]
+) -> int:
     batch = overlap.begin(studio, works)
     overlap.hand_over(partial(_wake_others, studio, wake))
 
@@ -138,14 +145,15 @@ def _paint(studio: Studio, overlap: Overlap, prior: LatentPrior, sketches: Seque
     it is.
     """
     started = time.perf_counter()
+    counted = _counted(studio, len(sketches), on_step)
     if len(sketches) == 1:
         with fate(studio, sketches[0].work):
-            xs = _sample(prior, sketches, on_step)
+            xs = _sample(prior, sketches, counted)
             overlap.hand_over(partial(settle, studio, sketches, xs, time.perf_counter() - started))
         return
     part = 0
     try:
-        xs = _sample(prior, sketches, on_step)
+        xs = _sample(prior, sketches, counted)
     except (Stopped, SQLAlchemyError, torch.AcceleratorError):
         raise
     except Exception as error:
@@ -162,6 +170,20 @@ def _paint(studio: Studio, overlap: Overlap, prior: LatentPrior, sketches: Seque
             _paint(studio, overlap, prior, sketches[start : start + part], on_step)
         return
     overlap.hand_over(partial(settle, studio, sketches, xs, (time.perf_counter() - started) / len(sketches)))
+
+
+def _counted(studio: Studio, images: int, on_step: OnStep) -> OnStep:
+    """The same, and each step of so many images counts in the worker's figures."""
+    last = 0
+
+    def on_counted(done: int, steps: int) -> None:
+        nonlocal last
+        if done > last:
+            studio.meter.step(images * (done - last))
+        last = done
+        on_step(done, steps)
+
+    return on_counted
 
 
 def _sample(prior: LatentPrior, sketches: Sequence[Sketch], on_step: OnStep) -> np.ndarray[Any, Any]:

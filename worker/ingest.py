@@ -38,7 +38,7 @@ def check_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
         try:
             contents = check(storage.path(upload_key(claim.id)), settings, storage, options)
         except RegrowError as error:
-            log.info("dataset %s is rejected: %s", claim.id, error.detail)
+            log.info("the dataset is rejected: %s, %d faults", error.slug, len(error.faults))
             with sessions.write() as session:
                 settled = datasets.reject(session, claim, error.detail, error.faults)
         else:
@@ -46,6 +46,7 @@ def check_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
                 contents = growth.compared(session, options.parent, contents)
             with sessions.write() as session:
                 settled = datasets.accept(session, claim, contents)
+            log.info("the dataset is ready: %d images", len(contents.images))
     if settled:
         # What is kept lies under its content's hash by now.
         storage.delete(upload_key(claim.id))

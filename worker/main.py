@@ -14,20 +14,22 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from billiard import active_children
 from celery import Celery
-from celery.signals import celeryd_init, worker_process_init, worker_shutting_down
+from celery.signals import celeryd_init, setup_logging, worker_process_init, worker_shutting_down
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import priors, workers
+from shared import logs, priors, workers
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
+from shared.figures import Meter
 from shared.queue import Enqueue, Queue, make_app, make_enqueue
 from shared.settings import Settings
 from shared.states import Wait
@@ -91,6 +93,12 @@ def bench() -> Bench:
 
 
 @lru_cache
+def meter() -> Meter:
+    """This process's."""
+    return Meter()
+
+
+@lru_cache
 def studio() -> "Studio":
     """A gpu worker's: loads torch, chooses the device (see worker.device for what it raises), registers the priors."""
     import torch
@@ -126,6 +134,7 @@ def studio() -> "Studio":
         },
         # A spawned child outlives a parent that was killed, and would keep the GPU.
         stop=lambda: os.getppid() != parent,
+        meter=meter(),
     )
     # What torch and diffusers brought stays for good: to look through it for garbage took up to half a second a time.
     gc.freeze()
@@ -144,10 +153,19 @@ def _register(folders: dict[str, Path]) -> dict[str, tuple[Path, str]]:
     return known
 
 
+@setup_logging.connect
+def _log_as_we_do(**_: Any) -> None:
+    settings = Settings()
+    logs.configure(f"worker {os.environ.get(_QUEUES, '')}".strip(), settings.log_format, settings.log_level)
+
+
 @celeryd_init.connect
-def _parent_starts(options: dict[str, Any], **_: Any) -> None:
+def _parent_starts(instance: Any, options: dict[str, Any], **_: Any) -> None:
+    # Its banner is no line of a log.
+    instance.quiet = True
     # Its children are told by their environment what they are for.
     os.environ[_QUEUES] = ",".join(options.get("queues") or list(Queue))
+    _log_as_we_do()
     if Queue.GPU in os.environ[_QUEUES].split(","):
         _await_device()
 
@@ -176,11 +194,13 @@ def _await_device() -> None:
 @worker_process_init.connect
 def _child_starts(**_: Any) -> None:
     queues, described = os.environ[_QUEUES], "cpu"
+    memory: Callable[[], tuple[int, int] | None] = _no_device
     if Queue.GPU in queues.split(","):
         from worker import device
 
         try:
-            described = device.describe(device.choose(bench().settings.device))
+            chosen = device.choose(bench().settings.device)
+            described, memory = device.describe(chosen), partial(device.memory, chosen)
             # Here and not in a thread: torch's thread count belongs to the thread that sets it.
             studio()
         except NotConfigured as error:
@@ -190,7 +210,7 @@ def _child_starts(**_: Any) -> None:
             return
         except SQLAlchemyError as error:
             log.warning("the database is away, its first task will ask it again: %s", error)
-    threading.Thread(target=_show_life, args=(queues, described), name="life", daemon=True).start()
+    threading.Thread(target=_show_life, args=(queues, described, memory), name="life", daemon=True).start()
 
 
 @worker_shutting_down.connect
@@ -200,13 +220,17 @@ def _parent_stops(**_: Any) -> None:
         os.kill(child.pid, signal.SIGTERM)
 
 
-def _show_life(queues: str, device: str) -> None:
-    """Note every few seconds that this worker is there, until the process ends."""
+def _no_device() -> None:
+    """A worker without one uses none of its memory."""
+
+
+def _show_life(queues: str, device: str, memory: Callable[[], tuple[int, int] | None]) -> None:
+    """Note every few seconds that this worker is there, and what it has counted, until the process ends."""
     at = bench()
     while True:
         try:
             with at.sessions.write() as session:
-                workers.seen(session, at.name, queues, device, at.trouble())
+                workers.seen(session, at.name, queues, device, at.trouble(), meter().read(memory()))
         except SQLAlchemyError as error:
             log.warning("no sign of life could be left: %s", error)
         time.sleep(workers.SEEN_EVERY)

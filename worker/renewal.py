@@ -4,13 +4,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from statistics import median
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import leases
+from shared import leases, logs
 from shared.db import Sessions
 from shared.leases import Claim, Leasable
 from shared.settings import Settings
@@ -28,7 +29,8 @@ class Renewal:
         self._renew = renew
         self._seconds = seconds
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="renewal", daemon=True)
+        # What it logs carries the ids that its maker's lines carry.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name="renewal", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -59,7 +61,7 @@ class Renewal:
 
 @contextmanager
 def held(sessions: Sessions, model: Leasable, claim: Claim, settings: Settings) -> Iterator[None]:
-    """Hold a claim while the block works on it.
+    """Hold a claim while the block works on it, and have its ids in what is logged.
 
     A full disk, or the end of this process (SIGTERM raises SystemExit), is not the work's fault: it goes back at once
     and nothing counts against it. After any other error its lease lapses, and that counts.
@@ -69,7 +71,9 @@ def held(sessions: Sessions, model: Leasable, claim: Claim, settings: Settings) 
         with sessions.write() as session:
             return leases.renew(session, model, claim.token, settings.lease_seconds)
 
-    with Renewal(renew, settings.renew_seconds):
+    with sessions.read() as session:
+        ids = leases.ids(session, model, claim)
+    with logs.about(**ids), Renewal(renew, settings.renew_seconds):
         try:
             yield
         except (OSError, SystemExit):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import images, items, plan
+from shared import images, items, logs, plan
 from shared.errors import RegrowError
 from shared.items import Result, Work
 from shared.storage import result_key, sha256
@@ -37,7 +37,16 @@ class Refused(Exception):
 
 @contextmanager
 def fate(studio: Studio, work: Work) -> Iterator[None]:
-    """Whatever the item itself raises ends in its row and goes no further; what is not its doing passes through."""
+    """Whatever the item itself raises ends in its row and goes no further; what is not its doing passes through.
+
+    What is logged meanwhile carries the item's ids.
+    """
+    with logs.about(item=work.item_id, **work.ids), _fate(studio, work):
+        yield
+
+
+@contextmanager
+def _fate(studio: Studio, work: Work) -> Iterator[None]:
     try:
         yield
     except (Stopped, SQLAlchemyError):
@@ -65,7 +74,7 @@ def fate(studio: Studio, work: Work) -> Iterator[None]:
             detail = f"One image of {size} px does not fit the memory. Choose a smaller canvas.long_side."
             _fail(studio, work, kind, detail, final=True)
             return
-        log.exception("item %d of job %s", work.item_id, work.job_id)
+        log.exception("an item raised what nobody foresaw")
         _fail(studio, work, "unexpected", f"{type(error).__name__}: {error}", final=False)
 
 
@@ -100,12 +109,17 @@ def _settle(
     result = Result(key, sha256(data), round(seconds, 3), measures, made_by)
     with studio.sessions.write() as session:
         settled = items.settle(session, work, result)
-    if not settled:
+    if settled:
+        studio.meter.made(seconds)
+        log.info("an image is made, in %.3f s", seconds)
+    else:
         # Another worker has the item now: its image stays, this one goes.
         studio.storage.delete(key)
 
 
 def _fail(studio: Studio, work: Work, kind: str, detail: str, *, final: bool) -> None:
-    log.warning("item %d of job %s: %s: %s", work.item_id, work.job_id, kind, detail)
+    # The row has the words, which may quote what its owner has named.
+    log.warning("an item failed: %s", kind)
+    studio.meter.failed()
     with studio.sessions.write() as session:
         items.fail(session, work, kind, detail, final=final)

@@ -1,7 +1,7 @@
 """What a gpu worker's process has at hand; made by `worker.main`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from shared import priors
 from shared.db import Sessions
+from shared.figures import Meter
 from shared.settings import Settings
 from shared.storage import Folder
 from worker.priors.cache import PriorCache
@@ -41,6 +42,7 @@ class Studio:
     made_by: dict[str, Any]
     stop: Callable[[], bool]
     """Asked between steps: is this process to end, because nobody waits for it any more?"""
+    meter: Meter = field(default_factory=Meter)
 
     def folders(self, session: Session) -> dict[str, Path]:
         """Where each prior that can be used at this moment lies, by its hash: also what was trained since."""

@@ -4,14 +4,17 @@
 """
 
 import logging
+import os
 import signal
+import socket
 import threading
 from types import FrameType
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import archives, datasets, items, jobs, stretches, trash, uploads
+from shared import archives, datasets, items, jobs, logs, stretches, trash, uploads, workers
 from shared.db import Sessions, make_sessions
+from shared.figures import Meter
 from shared.queue import Task, make_app, make_enqueue
 from shared.settings import Settings
 from shared.storage import Folder
@@ -19,13 +22,16 @@ from shared.storage import Folder
 log = logging.getLogger(__name__)
 
 
-def sweep(sessions: Sessions, storage: Folder) -> set[Task]:
+def sweep(sessions: Sessions, storage: Folder, meter: Meter | None = None) -> set[Task]:
     """Put right what is left behind, and return the tasks for which there is work that nobody does."""
+    meter = meter or Meter()
     with sessions.write() as session:
         freed = items.sweep(session)
         given_up = datasets.sweep(session) + archives.sweep(session)
         left = stretches.sweep(session)
         expired = uploads.sweep(session)
+    meter.lapsed("items", freed)
+    meter.lapsed("trainings", left)
     with sessions.write() as session:
         finished = jobs.conclude(session)
     if freed or given_up or left or finished:
@@ -58,12 +64,13 @@ def _empty_trash(sessions: Sessions, storage: Folder) -> None:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = Settings()
+    logs.configure("sweep", settings.log_format, settings.log_level)
     sessions = make_sessions(settings.database)
     storage = Folder(settings.storage, may_make=False)
     enqueue = make_enqueue(make_app(settings.broker_url.get_secret_value()))
-    end = threading.Event()
+    end, meter = threading.Event(), Meter()
+    name = f"sweep@{socket.gethostname()}:{os.getpid()}"
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         end.set()
@@ -72,8 +79,10 @@ def main() -> None:
         signal.signal(kind, stop)
     while not end.is_set():
         try:
-            for task in sorted(sweep(sessions, storage)):
+            for task in sorted(sweep(sessions, storage, meter)):
                 enqueue(task)
+            with sessions.write() as session:
+                workers.seen(session, name, "", "", figures=meter.read())
         except SQLAlchemyError as error:
             log.warning("not now, again in %.0f s: %s", settings.sweep_seconds, error)
         end.wait(settings.sweep_seconds)

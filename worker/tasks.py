@@ -10,7 +10,7 @@ from collections.abc import Callable
 from celery import shared_task
 from sqlalchemy.orm import Session
 
-from shared import archives, datasets, items, jobs, stretches
+from shared import archives, datasets, items, jobs, logs, stretches
 from shared.queue import Task
 from worker.main import Bench, bench, studio
 
@@ -75,16 +75,23 @@ def train() -> None:
 def _stint(task: Task, work: Callable[[Bench], bool], waiting: Callable[[Session], bool]) -> None:
     """Work until there is nothing to do, something keeps this worker from it, or the stint is over."""
     at, end = bench(), time.monotonic() + STINT
+    with logs.about(task=task):
+        if not _work(at, task, work, end):
+            return
+        with at.sessions.read() as session:
+            more = waiting(session)
+        if more:
+            at.enqueue(task)
+
+
+def _work(at: Bench, task: Task, work: Callable[[Bench], bool], end: float) -> bool:
+    """Whether it stopped because the stint was over."""
     while True:
         trouble = at.trouble()
         if trouble:
             log.warning("%s waits: %s", task, trouble)
-            return
+            return False
         if not work(at):
-            return
+            return False
         if time.monotonic() > end:
-            break
-    with at.sessions.read() as session:
-        more = waiting(session)
-    if more:
-        at.enqueue(task)
+            return True

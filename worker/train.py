@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import images, items, priors, stretches
+from shared import images, items, logs, priors, stretches
 from shared.errors import RegrowError
 from shared.models import Training
 from shared.storage import prior_key, source_key, training_key
@@ -79,7 +79,8 @@ def train_next(studio: Studio, make_way: Callable[[], None]) -> bool:
     if work is None:
         return False
     try:
-        _hold(studio, work, folders)
+        with logs.about(**work.ids):
+            _hold(studio, work, folders)
     except MadeWay:
         with studio.sessions.write() as session:
             stretches.hand_back(session, work.claim, made_way=True)
@@ -122,7 +123,7 @@ def _hold(studio: Studio, work: Work, folders: Mapping[str, Path]) -> None:
             with _fate(studio, work):
                 _train(studio, work, folders, on_step)
         except Stopped:
-            log.info("training %s stopped at step %d", work.claim.id, pace.step)
+            log.info("the training stopped at step %d", pace.step)
             _clear_up(studio, work)
         except torch.AcceleratorError:
             # As in `worker.expand`: nothing more can be done on the device in this process.
@@ -147,6 +148,7 @@ def _train(
         done = stretches.finish(session, work, prior)
     if not done:
         raise Stopped
+    log.info("the training is done")
 
 
 def _about(work: Work) -> dict[str, Any]:
@@ -238,11 +240,11 @@ def _fate(studio: Studio, work: Work) -> Iterator[None]:
             kind = "out_of_memory" if studio.device.type == "cpu" else "gpu_out_of_memory"
             _fail(studio, work, kind, "A step does not fit the memory. Train with smaller batches.", final=True)
             return
-        log.exception("training %s", work.claim.id)
+        log.exception("the training raised what nobody foresaw")
         _fail(studio, work, "unexpected", f"{type(error).__name__}: {error}", final=False)
 
 
 def _fail(studio: Studio, work: Work, kind: str, detail: str, *, final: bool) -> None:
-    log.warning("training %s: %s: %s", work.claim.id, kind, detail)
+    log.warning("the training failed: %s", kind)
     with studio.sessions.write() as session:
         stretches.fail(session, work.claim, kind, detail, final=final)

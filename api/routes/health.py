@@ -1,6 +1,7 @@
 """Is it there, and can it work?"""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from prometheus_client.exposition import choose_encoder
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -40,6 +41,18 @@ def get_readiness(parts: PartsDep, response: Response) -> Readiness:
     ready = all(said == OK for said in found.values())
     response.status_code = 200 if ready else 503
     return Readiness(ready=ready, parts=found)
+
+
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Figures as text."}},
+)
+def get_metrics(parts: PartsDep, request: Request) -> Response:
+    """In Prometheus' text format, or OpenMetrics if that is asked for. The database is looked at every few seconds."""
+    write, media_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(write(parts.metrics.registry), headers={"Content-Type": media_type})
 
 
 def _database(sessions: Sessions) -> str:

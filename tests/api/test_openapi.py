@@ -72,6 +72,7 @@ def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> 
         "sign_out",
         "get_health",
         "get_readiness",
+        "get_metrics",
     ]
 
 
