@@ -1,12 +1,15 @@
 """The API as an application, and its composition root for `uvicorn --factory api.main:from_settings`."""
 
 from collections.abc import Callable, Set
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
+from sqlalchemy.exc import OperationalError
 
+import migrations
 from api import VERSION, problems
 from api.deps import Parts
 from api.feeds import Feeds
@@ -97,13 +100,21 @@ def from_settings() -> FastAPI:
             "which starts one of its own."
         )
     sender = queue.make_app(broker)
+    sessions = make_sessions(settings.database)
+    _check_form(sessions)
     return create_app(
         settings,
-        make_sessions(settings.database),
+        sessions,
         Folder(settings.storage),
         queue.make_enqueue(sender),
         partial(queue.ping, sender),
     )
+
+
+def _check_form(sessions: Sessions) -> None:
+    """Raises NotConfigured for a database of another version. One that is away is not asked: requests wait for it."""
+    with suppress(OperationalError):
+        migrations.check(sessions.engine)
 
 
 def _docs() -> RedirectResponse:

@@ -84,7 +84,7 @@ def serve(host: str, port: int, data: Path | None, say: Say) -> None:
         try:
             if settings.device not in ("auto", "cpu"):
                 probe.answer(wait=True)
-            _prepare(settings)
+            _prepare(settings, say)
             preconditions.folder(settings.storage)
             if broker:
                 _start_broker(processes, broker, preconditions.folder(settings.data / "broker"), logs)
@@ -224,7 +224,7 @@ def _listens(path: Path) -> bool:
         return connection.connect_ex(str(path)) == 0
 
 
-def _prepare(settings: Settings) -> None:
+def _prepare(settings: Settings, say: Say) -> None:
     """Bring the database to its newest form, and tell it of the prior that comes with Regrow."""
     # Found, not imported: only the workers may load torch.
     worker = importlib.util.find_spec("worker")
@@ -234,7 +234,9 @@ def _prepare(settings: Settings) -> None:
     try:
         sessions = make_sessions(settings.database)
         try:
-            migrations.upgrade(sessions.engine)
+            copy = migrations.upgrade(sessions.engine)
+            if copy:
+                say(f"The database was brought up to date; as it was: {copy}")
             with sessions.write() as session:
                 priors.register(session, "builtin", builtin)
         finally:
