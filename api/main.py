@@ -1,15 +1,18 @@
 """The API as an application, and its composition root for `uvicorn --factory api.main:from_settings`."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.responses import FileResponse, RedirectResponse
+from sqlalchemy.exc import OperationalError
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+import migrations
 from api import VERSION, problems
 from api.auth import COOKIE, Keys
 from api.deps import Parts, counted
@@ -137,13 +140,21 @@ def from_settings() -> FastAPI:
             "which starts one of its own."
         )
     sender = queue.make_app(broker)
+    sessions = make_sessions(settings.database)
+    _check_form(sessions)
     return create_app(
         settings,
-        make_sessions(settings.database),
+        sessions,
         Folder(settings.storage),
         queue.make_enqueue(sender),
         partial(queue.ping, sender),
     )
+
+
+def _check_form(sessions: Sessions) -> None:
+    """Raises NotConfigured for a database of another version. One that is away is not asked: requests wait for it."""
+    with suppress(OperationalError):
+        migrations.check(sessions.engine)
 
 
 def _front() -> RedirectResponse:

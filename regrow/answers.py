@@ -98,7 +98,7 @@ class Image(TypedDict):
 
 
 class Archive(TypedDict):
-    state: Literal["building", "ready", "failed"]
+    state: Literal["building", "ready", "failed", "pruned"]
     bytes: int | None
     sha256: str | None
     error: str | None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from regrow import DEFAULT_URL, forget, keys, manage, occasion, priors, report
+from regrow import DEFAULT_URL, forget, keys, manage, occasion, priors, report, upkeep
 from regrow.options import (
     AsJson,
     Format,
@@ -206,8 +206,10 @@ def download(
 ) -> None:
     """Fetch the result of a job that is over. An interrupted download goes on where it stopped."""
     with talking(server) as regrow:
+        fetched = _download(regrow, job, out, partial=partial)
+        # Asked afterwards: an archive that was pruned is there again.
         found = regrow.job(job)
-        print(report.result(found, _download(regrow, job, out, partial=partial), None))
+        print(report.result(found, fetched, None))
     raise typer.Exit(Exit.OK if partial else code(found))
 
 
@@ -230,6 +232,7 @@ def sheet(
 
 manage.register(app)
 forget.register(app)
+upkeep.register(app)
 app.add_typer(priors.app, name="priors")
 app.add_typer(keys.app, name="keys")
 

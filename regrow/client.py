@@ -29,6 +29,7 @@ from regrow.answers import (
     Training,
 )
 from regrow.download import download, download_unsized
+from regrow.errors import ProblemError
 from regrow.events import Event, listen
 from regrow.folder import zipped
 from regrow.wire import Wire, parsed, retry_after
@@ -37,6 +38,7 @@ _FINAL = frozenset({"succeeded", "completed_with_errors", "failed", "cancelled"}
 _WAITING_PATIENCE = 120.0  # a server that is started again must not end a wait of hours
 _STORING_SECONDS = 600.0  # for the server to store what was sent, and to answer
 _PAGE = 200
+_NOT_YET = 409
 
 
 class Client:
@@ -245,7 +247,8 @@ class Client:
     ) -> Path:
         """Fetch a job's archive to `path`, replacing what is there once all of it has come and its SHA-256 is right.
 
-        An interrupted download goes on where it stopped, also in a later call. `on_progress` is called with the
+        An interrupted download goes on where it stopped, also in a later call. An archive that was removed to save
+        space is built again first. `on_progress` is called with the
         bytes that are here and the bytes there are.
 
         With `partial`, and while the archive is not there yet, it is a zip of what is done so far. That has no hash and
@@ -255,7 +258,10 @@ class Client:
             Damaged: the bytes are not those the server announced.
         """
         url = f"/v1/jobs/{job_id}/archive"
-        if partial and not _has_archive(self.job(job_id)):
+        job = self.job(job_id)
+        if job["archive"] and job["archive"]["state"] == "pruned":
+            self._order_archive(job_id)
+        elif partial and not _has_archive(job):
             return download_unsized(self._wire, f"{url}?partial=1", Path(path), on_progress)
         return download(self._wire, url, Path(path), on_progress)
 
@@ -308,6 +314,15 @@ class Client:
     def delete_training(self, training_id: str) -> None:
         """Remove a training with its checkpoints, in whatever state it is; the prior it has made stays."""
         self._wire.delete(f"/v1/trainings/{training_id}")
+
+    def _order_archive(self, job_id: str) -> None:
+        """Ask for an archive that was removed to save space, and wait until it is built again."""
+        try:
+            self._wire.get(f"/v1/jobs/{job_id}/archive", headers={"Range": "bytes=0-0"})
+        except ProblemError as error:
+            if error.status != _NOT_YET:
+                raise
+        self.wait_job(job_id)
 
     def _tell(self, job_id: str, what: str, **body: Any) -> Job:
         # Each of these does no more when it is sent twice.

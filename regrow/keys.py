@@ -100,12 +100,16 @@ def _transaction(data: Path | None) -> "Iterator[Session]":
     except ModuleNotFoundError as error:
         fail(Exit.UNEXPECTED, f"{error.name} is missing: pip install 'regrow[api,worker]'")
     try:
-        with local.database(read_settings(data)) as sessions, sessions.write() as session:
+        with local.database(read_settings(data), _say) as sessions, sessions.write() as session:
             yield session
     except (Refused, RegrowError) as error:
         fail(Exit.USAGE, str(error))
     except OperationalError as error:
         fail(Exit.UNEXPECTED, f"The database cannot be used: {error.orig}")
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def _told(session: "Session", row: "ApiKey") -> dict[str, Any]:

@@ -87,7 +87,7 @@ def serve(host: str, port: int, data: Path | None, say: Say, *, with_parent: boo
         try:
             if settings.device not in ("auto", "cpu"):
                 probe.answer(wait=True)
-            _prepare(settings)
+            _prepare(settings, say)
             preconditions.folder(settings.storage)
             if broker:
                 _start_broker(processes, broker, preconditions.folder(settings.data / "broker"), logs)
@@ -217,17 +217,19 @@ def _listens(path: Path) -> bool:
 
 
 @contextmanager
-def database(settings: Settings) -> Iterator[Sessions]:
-    """The service's database, brought to its newest form."""
+def database(settings: Settings, say: Say) -> Iterator[Sessions]:
+    """The service's database, brought to its newest form; `say` is told of the copy that was made before."""
     sessions = make_sessions(settings.database)
     try:
-        migrations.upgrade(sessions.engine)
+        copy = migrations.upgrade(sessions.engine)
+        if copy:
+            say(f"The database was brought up to date; as it was: {copy}")
         yield sessions
     finally:
         sessions.dispose()
 
 
-def _prepare(settings: Settings) -> None:
+def _prepare(settings: Settings, say: Say) -> None:
     """Bring the database to its newest form, and tell it of the prior that comes with Regrow."""
     # Found, not imported: only the workers may load torch.
     worker = importlib.util.find_spec("worker")
@@ -235,7 +237,7 @@ def _prepare(settings: Settings) -> None:
         raise Refused("The workers' code is not installed here: pip install 'regrow[api,worker]'")
     builtin = Path(worker.origin).parent / "priors" / "builtin"
     try:
-        with database(settings) as sessions, sessions.write() as session:
+        with database(settings, say) as sessions, sessions.write() as session:
             priors.register(session, "builtin", builtin)
     except RegrowError as error:
         raise Refused(error.detail) from None

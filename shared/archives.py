@@ -1,13 +1,30 @@
-"""The life of a job's zip: `building` from the moment the job is over, then `ready`, or `failed` and why."""
+"""The life of a job's zip: `building` from the moment the job is over, then `ready`, or `failed` and why.
 
+One that was `pruned` took up space and is gone; all it was made of is there, so that it can be ordered anew.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
-from shared import leases
+from shared import leases, trash
+from shared.db import now
 from shared.leases import Claim
 from shared.models import Archive
 from shared.states import ArchiveState
 
 TODO = Archive.state == ArchiveState.BUILDING
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """A zip that nobody has ordered for a while; `size` in bytes, `age` in seconds."""
+
+    job_id: str
+    key: str
+    size: int
+    age: float
 
 
 def claim(session: Session, lease: float) -> Claim | None:
@@ -33,3 +50,32 @@ def waiting(session: Session) -> bool:
 def sweep(session: Session) -> int:
     """Give up on archives that end their workers; returns how many."""
     return leases.give_up(session, Archive, TODO, state=ArchiveState.FAILED, error=leases.GIVEN_UP)
+
+
+def old(session: Session, seconds: float) -> list[Old]:
+    """Those that were ordered longer ago than that, oldest first."""
+    rows = session.execute(
+        select(Archive.job_id, Archive.key, Archive.size, now() - Archive.created_at)
+        .where(_old(seconds))
+        .order_by(Archive.created_at)
+    )
+    return [Old(job_id, key or "", size or 0, age) for job_id, key, size, age in rows]
+
+
+def prune(session: Session, seconds: float) -> int:
+    """Let those go that were ordered longer ago than that; returns how many."""
+    trash.throw(session, select(Archive.key).where(_old(seconds)))
+    nothing = dict.fromkeys(("key", "sha256", "size"))
+    return leases.changed(session, update(Archive).where(_old(seconds)).values(state=ArchiveState.PRUNED, **nothing))
+
+
+def order(session: Session, job_id: str) -> bool:
+    """Have one that was pruned built again; False if it was not."""
+    pruned = (Archive.job_id == job_id) & (Archive.state == ArchiveState.PRUNED)
+    anew = {"state": ArchiveState.BUILDING, "created_at": now(), "lapses": 0}
+    return leases.changed(session, update(Archive).where(pruned).values(anew)) > 0
+
+
+def _old(seconds: float) -> ColumnElement[bool]:
+    built = (Archive.state == ArchiveState.READY) & Archive.key.is_not(None)
+    return built & (Archive.created_at < now() - seconds)

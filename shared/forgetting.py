@@ -255,7 +255,7 @@ def _rebuild_archives(session: Session, jobs: Sequence[str]) -> None:
     for chunk in _chunks(jobs):
         done = select(Item.job_id).where(Item.job_id.in_(chunk), Item.state == ItemState.DONE)
         anew = dict.fromkeys(("token", "lease_until", "key", "sha256", "size", "error"))
-        left = update(Archive).where(Archive.job_id.in_(done))
+        left = update(Archive).where(Archive.job_id.in_(done), Archive.state != ArchiveState.PRUNED)
         leases.changed(session, left.values(state=ArchiveState.BUILDING, lapses=0, created_at=now(), **anew))
         session.execute(delete_rows(Archive).where(Archive.job_id.in_(chunk), Archive.job_id.not_in(done)))
 

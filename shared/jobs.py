@@ -155,6 +155,8 @@ def upgrade(session: Session, job: Job, prior: Prior, done: Literal["keep", "rem
     if done == "remake":
         trash.throw(session, select(Item.result_key).where(Item.job_id == job.id, Item.result_key.is_not(None)))
         _again(session, (Item.job_id == job.id) & (Item.state == ItemState.DONE))
+    else:
+        _sign(session, job, old)
     _rekey(session, job, new)
     job.resolved = new.model_dump(mode="json")
     if items.counts(session, job.id).get(ItemState.PENDING):
@@ -261,6 +263,16 @@ def _again(session: Session, which: Any) -> int:
     fresh |= dict.fromkeys(("result_key", "result_sha256", "measures", "made_by"))
     statement = update(Item).where(which).values(state=ItemState.PENDING, attempts=0, lapses=0, step=0, **fresh)
     return leases.changed(session, statement)
+
+
+def _sign(session: Session, job: Job, old: ResolvedSpec) -> None:
+    """See that what is done says by which engine and prior: once the job has others, nothing else does."""
+    rows = session.execute(select(Item.id, Item.made_by).where(Item.job_id == job.id, Item.state == ItemState.DONE))
+    signed = {"engine": old.engine, "prior_sha256": old.prior_sha256}
+    unsigned = [(item_id, made_by or {}) for item_id, made_by in rows if not signed.keys() <= (made_by or {}).keys()]
+    for start in range(0, len(unsigned), _CHUNK):
+        chunk = unsigned[start : start + _CHUNK]
+        session.execute(update(Item), [{"id": item_id, "made_by": signed | made_by} for item_id, made_by in chunk])
 
 
 def _rekey(session: Session, job: Job, resolved: ResolvedSpec) -> None:

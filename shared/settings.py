@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     upload_expires_hours: Annotated[float, Field(gt=0)] = Field(
         24.0, description="An upload in pieces to which nothing was added for so many hours is thrown away."
     )
+    stray_hours: Annotated[float, Field(ge=1)] = Field(
+        168.0, description="A stored file that no row knows, and nobody wrote to for so many hours, is removed."
+    )
     max_archive_bytes: Annotated[int, Field(gt=0)] = Field(
         64 * GiB, description="Largest sum of the unpacked sizes in an archive, in bytes."
     )
@@ -124,6 +127,10 @@ class Settings(BaseSettings):
     @property
     def upload_expires_seconds(self) -> float:
         return self.upload_expires_hours * 3600
+
+    @property
+    def stray_seconds(self) -> float:
+        return self.stray_hours * 3600
 
     @property
     def min_free_bytes(self) -> int:

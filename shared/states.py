@@ -22,6 +22,7 @@ class ArchiveState(StrEnum):
     BUILDING = "building"
     READY = "ready"
     FAILED = "failed"
+    PRUNED = "pruned"
 
 
 class TrainingState(StrEnum):

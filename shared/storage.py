@@ -10,8 +10,10 @@ import os
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -52,6 +54,15 @@ def prior_key(training_id: str) -> str:
 
 def archive_key(job_id: str, token: str) -> str:
     return f"archives/{job_id}-{token}.zip"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file that is stored, whole or not: its bytes, and for how many seconds nobody has written to it."""
+
+    key: str
+    size: int
+    age: float
 
 
 class Folder:
@@ -155,6 +166,22 @@ class Folder:
 
     def exists(self, key: str) -> bool:
         return self.path(key).is_file()
+
+    def files(self) -> Iterator[Stored]:
+        """All that is stored, half-written files too, in no particular order."""
+        folders = [self.root] if self.there() else []
+        while folders:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(Path(entry.path))
+                        continue
+                    try:
+                        state = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # gone since the folder was read
+                        continue
+                    key = Path(entry.path).relative_to(self.root).as_posix()
+                    yield Stored(key, state.st_size, max(0.0, time.time() - state.st_mtime))
 
     def delete(self, key: str) -> None:
         """Remove `key`, or all that lies in it if it ends in a slash; nothing happens if it is not there."""

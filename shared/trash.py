@@ -4,7 +4,7 @@ the sweep: a process that dies in between leaves no file behind, and no file goe
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, delete, insert, select
+from sqlalchemy import Select, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from shared.db import lock_table
@@ -49,6 +49,11 @@ def empty(session: Session, storage: Folder, most: int = 500) -> int:
             storage.delete(preview_key(key.rpartition("/")[2], upright=False))
     session.execute(delete(Trash).where(Trash.id.in_([note.id for note in noted])))
     return len(noted)
+
+
+def waiting(session: Session) -> int:
+    """How many notes there are."""
+    return session.scalar(select(func.count()).select_from(Trash)) or 0
 
 
 def _needed(session: Session, keys: Collection[str]) -> set[str]:

@@ -38,6 +38,15 @@ class Growing:
         return upload_key(self.id)
 
 
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """An upload that nobody goes on with: its bytes so far, and for how many seconds that has been so."""
+
+    id: str
+    size: int
+    age: float
+
+
 def create(
     session: Session,
     owner: str,
@@ -124,6 +133,20 @@ def delete(session: Session, owner: str, upload_id: str) -> None:
 def sweep(session: Session) -> int:
     """Forget what has expired; returns how many."""
     return _forget(session, _EXPIRED)
+
+
+def idle(session: Session, seconds: float, expires: float) -> list[Idle]:
+    """Those that are not whole, and to which nothing was added for so long; `expires` as for `create`."""
+    since = now() - (Upload.expires_at - expires)
+    rows = session.execute(
+        select(Upload.id, Upload.received, since).where(_UNFINISHED, since > seconds).order_by(Upload.expires_at)
+    )
+    return [Idle(*row) for row in rows]
+
+
+def prune(session: Session, seconds: float, expires: float) -> int:
+    """Forget them; returns how many."""
+    return _forget(session, _UNFINISHED & (now() - (Upload.expires_at - expires) > seconds))
 
 
 def _forget(session: Session, which: ColumnElement[bool]) -> int:

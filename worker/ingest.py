@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shared import datasets, growth, images, previews
+from shared import datasets, growth, images, keeping, previews
 from shared.db import Sessions
 from shared.errors import BadArchive, BadImage, BadLabels, Fault, RegrowError
 from shared.formats import read
@@ -35,12 +35,15 @@ def check_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
         return False
 
     with held(sessions, Dataset, claim, settings):
+        stored: set[str] = set()
         try:
-            contents = check(storage.path(upload_key(claim.id)), settings, storage, options)
+            contents = check(storage.path(upload_key(claim.id)), settings, storage, options, stored=stored)
         except RegrowError as error:
             log.info("the dataset is rejected: %s, %d faults", error.slug, len(error.faults))
             with sessions.write() as session:
                 settled = datasets.reject(session, claim, error.detail, error.faults)
+                if settled:
+                    keeping.throw(session, sorted(stored))
         else:
             with sessions.read() as session:
                 contents = growth.compared(session, options.parent, contents)
@@ -54,11 +57,17 @@ def check_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
 
 
 def check(
-    upload: Path, settings: Settings, storage: Folder, reading: Reading, threads: int | None = None
+    upload: Path,
+    settings: Settings,
+    storage: Folder,
+    reading: Reading,
+    threads: int | None = None,
+    stored: set[str] | None = None,
 ) -> datasets.Contents:
     """Read an archive whole: each image is decoded, each label parsed, each original stored.
 
-    What comes out, and in which order, does not depend on the number of `threads`. All that is stored is on the disk.
+    What comes out, and in which order, does not depend on the number of `threads`. All that is stored is on the disk,
+    and the keys of the originals are added to `stored`, also if it raises.
 
     Raises:
         BadArchive, BadImage, BadLabels: with every fault that was found, by member and line.
@@ -71,7 +80,7 @@ def check(
         if reading.labels == "required" and not any(sample.boxes for sample in found.samples):
             raise BadLabels(f"No label was found in it. {found.why} {_CONFIRM}", [Fault("labels", "there are none")])
         taken: list[datasets.NewImage] = []
-        desk = _Desk(archive, together, settings.max_image_pixels)
+        desk = _Desk(archive, together, settings.max_image_pixels, set() if stored is None else stored)
         with closing(in_order(desk.take, found.samples, threads or usable_threads())) as all_of_them:
             for one in all_of_them:
                 if isinstance(one, _Refused):
@@ -113,10 +122,11 @@ class _Desk:
     """Checks and stores images, for several threads at once. All that are open have no more pixels together than the
     largest one may have, so that memory does not grow with the number of threads."""
 
-    def __init__(self, archive: SafeZip, together: Together, max_pixels: int) -> None:
+    def __init__(self, archive: SafeZip, together: Together, max_pixels: int, stored: set[str]) -> None:
         self._archive = archive
         self._together = together
         self._max_pixels = max_pixels
+        self._stored = stored
         self._room = Room(max_pixels)
         self._reading = threading.Lock()
 
@@ -137,7 +147,7 @@ class _Desk:
             image = _row(sample, examined, digest, len(data))
             # The pixels go with the room they take.
             del examined
-        self._together.store(source_key(digest), data)
+        self._store(digest, data)
         if small is not None:
             self._together.store(preview_key(digest, upright=image.upright), small)
         if sample.mask:
@@ -153,8 +163,14 @@ class _Desk:
         except BadImage as error:
             raise BadImage(error.detail, [Fault(member, error.detail.removeprefix(f"{member}: "))]) from error
         digest = sha256(data)
-        self._together.store(source_key(digest), data)
+        self._store(digest, data)
         return digest
+
+    def _store(self, digest: str, data: bytes) -> None:
+        key = source_key(digest)
+        # Before it is there: what a full disk left is to be removed too.
+        self._stored.add(key)
+        self._together.store(key, data)
 
     def _read(self, member: str) -> bytes:
         with self._reading:

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 from billiard import active_children
 from celery import Celery
 from celery.signals import celeryd_init, setup_logging, worker_process_init, worker_shutting_down
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+import migrations
 from shared import logs, priors, workers
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
@@ -166,8 +167,20 @@ def _parent_starts(instance: Any, options: dict[str, Any], **_: Any) -> None:
     # Its children are told by their environment what they are for.
     os.environ[_QUEUES] = ",".join(options.get("queues") or list(Queue))
     _log_as_we_do()
+    _check_form()
     if Queue.GPU in os.environ[_QUEUES].split(","):
         _await_device()
+
+
+def _check_form() -> None:
+    """End this process if the database is of another version; one that is away is asked again by each task."""
+    try:
+        migrations.check(bench().sessions.engine)
+    except NotConfigured as error:
+        log.critical("this worker cannot work: %s", error.detail)
+        sys.exit(error.detail)
+    except OperationalError as error:
+        log.warning("the database is away, the first task will ask it again: %s", error)
 
 
 def _await_device() -> None:

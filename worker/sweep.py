@@ -7,19 +7,24 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from types import FrameType
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from shared import archives, datasets, items, jobs, logs, stretches, trash, uploads, workers
+import migrations
+from shared import archives, datasets, items, jobs, keeping, logs, stretches, trash, uploads, workers
 from shared.db import Sessions, make_sessions
+from shared.errors import NotConfigured
 from shared.figures import Meter
 from shared.queue import Task, make_app, make_enqueue
 from shared.settings import Settings
 from shared.storage import Folder
 
 log = logging.getLogger(__name__)
+
+_TIDY_EVERY = 3600.0
 
 
 def sweep(sessions: Sessions, storage: Folder, meter: Meter | None = None) -> set[Task]:
@@ -63,10 +68,42 @@ def _empty_trash(sessions: Sessions, storage: Folder) -> None:
         log.warning("deleted files stay for now: %s", error)
 
 
+def tidy(sessions: Sessions, storage: Folder, older: float) -> int:
+    """Note what no row knows and nobody wrote to for `older` seconds, so that it is removed; returns how many."""
+    found = keeping.census(sessions, storage, older)
+    if found.foreign:
+        log.warning(
+            "nothing is tidied up: of what is stored in %s the database knows the smaller part. Is it the right one? "
+            "If so, `regrow prune --strays` removes the rest",
+            storage.root,
+        )
+        return 0
+    if found.strays:
+        with sessions.write() as session:
+            keeping.throw(session, found.strays)
+        log.info("%d stray files of %d bytes go", len(found.strays), sum(found.strays.values()))
+    return len(found.strays)
+
+
+def _tidy_now_and_then(sessions: Sessions, storage: Folder, older: float, end: threading.Event) -> None:
+    # A thread of its own: to look at a million files takes longer than a lapsed claim is to wait.
+    while not end.wait(_TIDY_EVERY):
+        try:
+            tidy(sessions, storage, older)
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("not tidied up, again in %.0f s: %s", _TIDY_EVERY, error)
+
+
 def main() -> None:
     settings = Settings()
     logs.configure("sweep", settings.log_format, settings.log_level)
     sessions = make_sessions(settings.database)
+    try:
+        migrations.check(sessions.engine)
+    except NotConfigured as error:
+        sys.exit(error.detail)
+    except OperationalError as error:
+        log.warning("the database is away: %s", error)
     storage = Folder(settings.storage, may_make=False)
     enqueue = make_enqueue(make_app(settings.broker_url.get_secret_value()))
     end, meter = threading.Event(), Meter()
@@ -77,6 +114,8 @@ def main() -> None:
 
     for kind in (signal.SIGTERM, signal.SIGINT):
         signal.signal(kind, stop)
+    tidying = (sessions, storage, settings.stray_seconds, end)
+    threading.Thread(target=_tidy_now_and_then, args=tidying, name="tidy", daemon=True).start()
     while not end.is_set():
         try:
             for task in sorted(sweep(sessions, storage, meter)):

@@ -9,11 +9,12 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
 from api import problems
-from api.deps import Caller, SessionsDep, StorageDep
+from api.deps import Caller, Parts, PartsDep
 from api.downloads import answers, download
 from api.routes import HexId
-from shared import jobs, packing, progress
+from shared import archives, jobs, packing, progress
 from shared.models import Job
+from shared.queue import Task
 from shared.states import ArchiveState
 from shared.storage import Folder
 
@@ -30,8 +31,7 @@ router = APIRouter(prefix="/v1/jobs/{job_id}/archive", tags=["archives"])
 def get_archive(
     job_id: HexId,
     caller: Caller,
-    sessions: SessionsDep,
-    storage: StorageDep,
+    parts: PartsDep,
     request: Request,
     partial: Annotated[
         bool,
@@ -44,24 +44,37 @@ def get_archive(
     """A broken download goes on where it ended, with Range.
 
     409 with `Retry-After` while the job runs or the archive is built; 409 without it where none will ever be. With
-    `partial` it is 409 only while no image is done.
+    `partial` it is 409 only while no image is done. One that was removed to save space (`pruned`) is built again when
+    it is asked for.
     """
-    with sessions.read() as session:
+    with parts.sessions.read() as session:
         job = jobs.get(session, caller, job_id)
         archive = job.archive
-        ready = archive is not None and archive.state == ArchiveState.READY
-        if partial and not ready:
+        if partial and (archive is None or archive.state in (ArchiveState.BUILDING, ArchiveState.FAILED)):
             contents = packing.collect(session, job_id)
             if contents.variants():
-                return _so_far(request, contents, storage, _file_name(job))
+                return _so_far(request, contents, parts.storage, _file_name(job))
         if archive is None:
             return _none_yet(session, job)
         if archive.state == ArchiveState.BUILDING:
             return _later("The archive is being built.")
-        if archive.key is None or archive.sha256 is None:
+        if archive.state == ArchiveState.FAILED:
             return problems.response(409, f"The archive could not be built: {archive.error}")
         key, sha256, name = archive.key, archive.sha256, _file_name(job)
-    return download(request, storage.path(key), sha256, name=name)
+    if key is None or sha256 is None:
+        return _anew(request, parts, caller, job_id)
+    return download(request, parts.storage.path(key), sha256, name=name)
+
+
+def _anew(request: Request, parts: Parts, caller: str, job_id: str) -> Response:
+    """Order an archive that was pruned; HEAD only asks."""
+    if request.method == "HEAD":
+        return problems.response(409, "The archive was removed to save space. GET has it built again.")
+    with parts.sessions.write() as session:
+        archives.order(session, job_id)
+    parts.watch.forget(caller, job_id)
+    parts.enqueue(Task.ARCHIVE)
+    return _later("The archive was removed to save space, and is being built again.")
 
 
 def _so_far(request: Request, contents: packing.Contents, storage: Folder, name: str) -> Response:

@@ -7,6 +7,8 @@ import zipfile
 import pytest
 from service import Service
 
+from shared import archives
+from shared.queue import Task
 from shared.storage import sha256
 
 ZIP = bytes(range(256)) * 10
@@ -122,3 +124,23 @@ def test_no_name_of_a_job_makes_a_file_name_that_does_harm(service: Service) -> 
         assert file.endswith(".zip")
         assert not file.startswith(".")
         assert not set(file) & set('/\\"\r\n;')
+
+
+def test_an_archive_that_was_pruned_is_built_again_for_who_asks(service: Service, path: str) -> None:
+    job = path.removesuffix("/archive")
+    etag = service.client.get(path).headers["etag"]
+    with service.sessions.write() as session:
+        assert archives.prune(session, -60) == 1
+    assert service.get(job)["archive"] == {"state": "pruned", "bytes": None, "sha256": None, "error": None}
+    service.hints.clear()
+    assert service.client.head(path).status_code == 409
+    assert service.get(job)["archive"]["state"] == "pruned", "HEAD only asks"
+    assert not service.hints
+    answer = service.client.get(path, params={"partial": 1})
+    assert (answer.status_code, answer.headers["retry-after"]) == (409, "1")
+    assert "being built again" in answer.json()["detail"]
+    assert service.hints == [Task.ARCHIVE]
+    assert service.get(job)["archive"]["state"] == "building"
+    service.pack(ZIP)
+    answer = service.client.get(path)
+    assert (answer.status_code, answer.content, answer.headers["etag"]) == (200, ZIP, etag)

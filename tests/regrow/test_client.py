@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from live import until
 from PIL import Image
 
 import regrow
 from regrow import Client
 from regrow.client import over
 from regrow.errors import Damaged, ProblemError, Unreachable
+from shared import archives
 
 
 def test_an_upload_tells_how_much_was_sent_and_becomes_a_checked_dataset(client, zipped):
@@ -198,6 +200,19 @@ def test_the_archive_of_a_job_that_is_not_over_cannot_be_downloaded(client, serv
         client.download(job["id"], tmp_path / "out.zip")
     assert caught.value.status == 409
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_that_was_pruned_is_built_again_and_is_the_same(client, service, finished, tmp_path, run):
+    hashes = []
+    for _ in range(2):
+        with service.sessions.write() as session:
+            archives.prune(session, -60)
+        until(lambda: "archive pruned" in run("status", finished["id"]).stdout, 20, "it is told")
+        result = run("download", finished["id"], "-o", tmp_path / "out.zip")
+        assert result.exit_code == 0, result.stderr
+        assert "archive ready" in result.stdout
+        hashes.append(hashlib.sha256((tmp_path / "out.zip").read_bytes()).hexdigest())
+    assert hashes[0] == hashes[1] == client.job(finished["id"])["archive"]["sha256"]
 
 
 def test_what_is_done_so_far_can_be_had_while_a_job_runs(client, service, dataset_id, tmp_path, run):

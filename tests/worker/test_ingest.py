@@ -14,7 +14,7 @@ from PIL import Image as Picture
 from sqlalchemy import select
 from sqlalchemy.orm import undefer
 
-from shared import images, previews
+from shared import images, previews, trash
 from shared.db import Sessions
 from shared.errors import Invalid
 from shared.models import Dataset, Image
@@ -68,6 +68,20 @@ def test_a_faulty_member_is_named(ingest: Ingest, repack: Repack, member: str, d
     dataset = ingest(repack({member: data}))
     assert dataset.state == "rejected"
     assert re.search(said, problems(dataset)), problems(dataset)
+
+
+def test_of_a_rejected_set_no_original_stays_but_what_another_set_has(
+    ingest: Ingest, repack: Repack, phantoms: Path, local: Sessions, storage: Folder
+) -> None:
+    assert ingest(phantoms).state == "ready"
+    before = {each.key for each in storage.files()}
+    new = png(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64))
+    rejected = ingest(repack({"images/train/new.png": new, "images/train/text.png": b"no picture"}))
+    assert rejected.state == "rejected"
+    assert storage.exists(source_key(sha256(new)))
+    with local.write() as session:
+        trash.empty(session, storage)
+    assert {each.key for each in storage.files()} == before
 
 
 def test_every_damaged_image_is_listed_and_not_only_the_first(ingest: Ingest, phantoms: Path, repack: Repack) -> None:
