@@ -1,4 +1,4 @@
-"""Two tiny priors with random weights, in the format such folders have on disk."""
+"""Tiny priors with random weights, in the format such folders have on disk."""
 
 from pathlib import Path
 
@@ -23,4 +23,20 @@ def stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_stable_diffusion(folder)
     old_attention = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     rename(folder / "vae" / WEIGHTS, old_attention)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stable_diffusion_2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 2.x: it predicts v, and its text encoder is another."""
+    folder = tmp_path_factory.mktemp("stable-diffusion-2")
+    write_tiny_stable_diffusion(folder, "sd2")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stable_diffusion_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """XL: two text encoders, and a denoiser that is told how large a picture was."""
+    folder = tmp_path_factory.mktemp("stable-diffusion-xl")
+    write_tiny_stable_diffusion(folder, "xl", scale=0.13025)
     return folder

@@ -103,8 +103,7 @@ def test_a_stable_diffusion_folder_samples_under_the_empty_prompt(stable_diffusi
 
 def test_the_empty_prompt_is_what_the_text_encoder_makes_of_it(stable_diffusion: Path) -> None:
     prior = load(stable_diffusion)
-    prompt = prior._prompt
-    assert prompt is not None
+    prompt = prior._conditions[0].tokens
     weights = {
         name.removeprefix("text_model."): values.float()
         for name, values in load_file(stable_diffusion / "text_encoder" / "model.safetensors").items()
@@ -186,7 +185,12 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "broken JSON": (lambda f: (f / VAE).write_text("{"), VAE, "is not JSON"),
     "JSON of another kind": (lambda f: (f / UNET).write_text("[]"), UNET, "must hold a JSON object"),
     "another U-Net": (lambda f: edit(f / UNET, _class_name="Kandinsky3UNet"), UNET, "not Kandinsky3UNet"),
-    "v prediction": (lambda f: edit(f / SCHEDULER, prediction_type="v_prediction"), SCHEDULER, "not v_prediction"),
+    "another prediction": (lambda f: edit(f / SCHEDULER, prediction_type="sample"), SCHEDULER, "not sample"),
+    "no signal to begin with, for a denoiser of noise": (
+        lambda f: edit(f / SCHEDULER, rescale_betas_zero_snr=True),
+        SCHEDULER,
+        "needs v_prediction",
+    ),
     "unknown betas": (lambda f: edit(f / SCHEDULER, beta_schedule="cubic"), SCHEDULER, "gives no noise schedule"),
     "betas of zero": (lambda f: edit(f / SCHEDULER, beta_start=0.0, beta_end=0.0), SCHEDULER, "its betas"),
     "weights of other sizes": (

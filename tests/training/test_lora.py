@@ -7,6 +7,7 @@ import torch
 from drawn import pictures, run, settings
 from safetensors.torch import load_file
 from test_training import Stop, stop_when
+from tiny_stable_diffusion import write_tiny_stable_diffusion
 
 from shared.recipes import TrainingSettings
 from worker.priors.diffusers import CARD, load
@@ -82,3 +83,17 @@ def test_it_needs_a_prior_with_a_prompt(stable_diffusion: Path, tiny: Path, tmp_
         run(tmp_path, numbers(), init=tiny)
     with pytest.raises(CannotTrain, match=r"UNet2DModel; that of .* is a UNet2DConditionModel"):
         run(tmp_path, settings(), init=stable_diffusion)
+
+
+def test_one_that_predicts_v_is_adapted_and_xl_is_refused(tmp_path: Path) -> None:
+    write_tiny_stable_diffusion(tmp_path / "two", "sd2")
+    for folder, steps in (("little", 1), ("much", 100)):
+        changes = {"denoiser_steps": steps, "checkpoint_every": 1000, "sample_every": 1000, "rank": 16}
+        run(tmp_path / folder, numbers(**changes), init=tmp_path / "two", loaders=pictures(60))
+    little, much = (finished(tmp_path / folder)["card"]["held_out_loss"] for folder in ("little", "much"))
+    assert much < 0.95 * little
+    install(tmp_path / "much", tmp_path / "adapted", name="adapted", about={})
+    assert load(tmp_path / "adapted").eps(torch.zeros(1, 4, 8, 8), torch.tensor([500])).isfinite().all()
+    write_tiny_stable_diffusion(tmp_path / "large", "xl")
+    with pytest.raises(CannotTrain, match="XL, which no recipe trains"):
+        run(tmp_path, numbers(), init=tmp_path / "large")

@@ -1,75 +1,128 @@
 """Latent priors from folders in the format of the diffusers library.
 
-    vae/         AutoencoderKL
-    unet/        UNet2DModel, or UNet2DConditionModel with the two folders below (Stable Diffusion 1.x)
-    scheduler/   scheduler_config.json, read for its betas
-    text_encoder/, tokenizer/
+    vae/         AutoencoderKL; of plain latent diffusion also vqvae/, a VQModel
+    unet/        UNet2DModel, or UNet2DConditionModel with the folders below (Stable Diffusion 1.x, 2.x and XL)
+    scheduler/   scheduler_config.json, read for its betas and for what the denoiser predicts
+    text_encoder/, tokenizer/, and of XL text_encoder_2/, tokenizer_2/
     card.json    what a training measured, with the hashes of the weights it did so with; may be missing
+    checkpoint.safetensors
+                 all weights in one file, as such models are handed around; the folders then hold configurations only
 
 Weights are read from safetensors only, and nothing is ever fetched.
 """
 
-import hashlib
-import json
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel, UNet2DModel
-from safetensors import SafetensorError
+from diffusers import DDIMScheduler, UNet2DConditionModel, UNet2DModel
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+
+from worker.priors import autoencoders
+from worker.priors.autoencoders import Autoencoder
+from worker.priors.files import CARD, BadPrior, Files, check_card
+from worker.priors.text import BadPrompt, Embedded, Text
+
+__all__ = ["BUILTIN", "CARD", "BadPrior", "BadPrompt", "DiffusersPrior", "alpha_bar_of", "check_fit", "load"]
 
 BUILTIN = Path(__file__).parent / "builtin"
 """The prior that comes with the program."""
 
-CARD = "card.json"
-
 UNETS = {"UNet2DModel": UNet2DModel, "UNet2DConditionModel": UNet2DConditionModel}
+PREDICTIONS = ("epsilon", "v_prediction")
 
+LEAST_SIGNAL = 2.0**-24
+"""What alpha_bar ends with, at most, where a schedule ends without any signal (Lin et al., 2305.08891): a clean
+estimate is divided by its root."""
 
-class BadPrior(ValueError):
-    """A folder cannot be used as a prior; the message names the file and what is wrong with it."""
+_MOST_PROMPTS = 64
 
 
 class DiffusersPrior:
     """A `worker.psld.prior.LatentPrior` made of diffusers modules, in float32.
 
-    ``prompt`` (1, tokens, width) is what a conditional U-Net attends to, the same for every row.
+    It predicts under the empty prompt; `told` gives one that predicts under others. What is the same for every row is
+    kept once.
     """
 
-    def __init__(self, vae: Any, unet: Any, alpha_bar: Tensor, prompt: Tensor | None) -> None:
+    def __init__(
+        self, vae: Any, unet: Any, alpha_bar: Tensor, text: Text | None = None, *, prediction: str = "epsilon"
+    ) -> None:
         self.alpha_bar = alpha_bar
         self.device = torch.device(unet.device)
         self._vae = vae
         self._unet = unet
-        self._prompt = prompt
-        self._scale = float(vae.config.scaling_factor)
-        self._shift = float(vae.config.shift_factor or 0.0)
-        self._channels = int(vae.config.latent_channels)
-        self._factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.multiple = self._factor * 2 ** (len(unet.config.block_out_channels) - 1)
-        self.native_size = int(unet.config.sample_size) * self._factor
+        self._autoencoder = Autoencoder(vae)
+        self._levels = alpha_bar.to(self.device) if prediction == "v_prediction" else None
+        self._text = text
+        self._known: dict[str, Embedded] = {}
+        self._conditions: tuple[Embedded, ...] = () if text is None else (self._embedded([""])[0],)
+        self._scale = 1.0
+        self.multiple = self._autoencoder.factor * 2 ** (len(unet.config.block_out_channels) - 1)
+        self.native_size = int(unet.config.sample_size) * self._autoencoder.factor
+
+    def told(self, prompt: str, negative: str, scale: float) -> "DiffusersPrior":
+        """The same prior under a prompt (Ho and Salimans, Classifier-Free Diffusion Guidance, 2022).
+
+        ``scale`` weighs what ``prompt`` predicts beyond ``negative``; with 1, and where both are the same, the second
+        is left out. The text encoder is loaded for prompts that are not known yet, and let go of. Raises BadPrompt.
+        """
+        if self._text is None:
+            raise BadPrompt("this prior has no text encoder, and no prompt can be read")
+        both = scale != 1 and prompt != negative
+        made = copy.copy(self)
+        made._conditions = tuple(self._embedded([negative, prompt] if both else [prompt]))
+        made._scale = scale if both else 1.0
+        return made
 
     def eps(self, z: Tensor, t: Tensor) -> Tensor:
-        if self._prompt is None:
+        if not self._conditions:
             e: Tensor = self._unet(z, t).sample
         else:
-            e = self._unet(z, t, encoder_hidden_states=self._prompt.expand(len(z), -1, -1)).sample
-        return e
+            count = len(self._conditions)
+            found = self._unet(z.repeat(count, 1, 1, 1), t.repeat(count), **self._conditioning(z)).sample
+            e, *guided = found.chunk(count)
+            if guided:
+                e = e + self._scale * (guided[0] - e)
+        if self._levels is None:
+            return e
+        ab = self._levels[t][:, None, None, None]
+        return ab.sqrt() * e + (1 - ab).sqrt() * z  # e was v = sqrt(ab) eps - sqrt(1 - ab) z0
 
     def encode(self, x: Tensor) -> Tensor:
-        z: Tensor = self._vae.encode(x).latent_dist.mode()
-        return (z - self._shift) * self._scale
+        return self._autoencoder.encode(x)
 
     def decode(self, z: Tensor) -> Tensor:
-        x: Tensor = self._vae.decode(z / self._scale + self._shift).sample
-        return x
+        return self._autoencoder.decode(z)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         if height % self.multiple or width % self.multiple:
             raise ValueError(f"the sides of a canvas must be multiples of {self.multiple}, not {height} x {width}")
-        return self._channels, height // self._factor, width // self._factor
+        factor = self._autoencoder.factor
+        return self._autoencoder.channels, height // factor, width // factor
+
+    def _conditioning(self, z: Tensor) -> dict[str, Any]:
+        rows = len(z)
+        tokens = torch.cat([each.tokens.expand(rows, -1, -1) for each in self._conditions])
+        pooled = [each.pooled.expand(rows, -1) for each in self._conditions if each.pooled is not None]
+        if not pooled:
+            return {"encoder_hidden_states": tokens}
+        # XL is told how large the picture was and where it was cut: whole, and no smaller than it was trained on.
+        sides = [max(side * self._autoencoder.factor, self.native_size) for side in z.shape[-2:]]
+        times = torch.tensor([[*sides, 0, 0, *sides]], dtype=z.dtype, device=z.device).expand(len(tokens), -1)
+        added = {"text_embeds": torch.cat(pooled), "time_ids": times}
+        return {"encoder_hidden_states": tokens, "added_cond_kwargs": added}
+
+    def _embedded(self, prompts: list[str]) -> list[Embedded]:
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
+        if new and self._text is not None:
+            for prompt, made in zip(new, self._text.embed(new), strict=True):
+                self._known[prompt] = made.to(self.device)
+        found = [self._known[prompt] for prompt in prompts]
+        while len(self._known) > _MOST_PROMPTS:
+            del self._known[next(iter(self._known))]
+        return found
 
 
 def load(folder: Path, device: torch.device | str = "cpu", *, alpha_bar: Tensor | None = None) -> DiffusersPrior:
@@ -78,117 +131,68 @@ def load(folder: Path, device: torch.device | str = "cpu", *, alpha_bar: Tensor 
     A conditional U-Net is given the empty prompt, once; its text encoder is not kept. Where ``alpha_bar`` (T,) is
     given, scheduler/ is not read. Raises BadPrior.
     """
-    if not folder.is_dir():
-        raise BadPrior(f"{folder} is not a folder")
-    _check_card(folder)
-    if alpha_bar is None:
-        alpha_bar = _alpha_bar(folder / "scheduler" / "scheduler_config.json")
-    unet_class = _config(folder / "unet" / "config.json").get("_class_name")
-    if unet_class not in UNETS:
-        raise BadPrior(
-            f"{folder / 'unet' / 'config.json'}: the class must be one of {', '.join(UNETS)}, not {unet_class}"
-        )
-    vae = _model(AutoencoderKL, folder / "vae", "diffusion_pytorch_model.safetensors")
-    unet = _model(UNETS[unet_class], folder / "unet", "diffusion_pytorch_model.safetensors")
-    _check_fit(folder, vae, unet)
-    prompt = empty_prompt(folder, unet).to(device) if unet_class == "UNet2DConditionModel" else None
-    return DiffusersPrior(vae.to(device), unet.to(device), alpha_bar, prompt)
+    files = Files(folder)
+    check_card(folder)
+    levels, prediction = (alpha_bar, "epsilon") if alpha_bar is not None else alpha_bar_of(files)
+    kind = unet_class(files)
+    part = autoencoder_part(files)
+    vae = autoencoders.read(files, part)
+    unet = files.model(UNETS[kind], "unet")
+    check_fit(files, part, vae.config, unet.config)
+    text = Text(files, unet.config) if kind == "UNet2DConditionModel" else None
+    return DiffusersPrior(vae.to(device), unet.to(device), levels, text, prediction=prediction)
 
 
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise BadPrior(f"{path} is missing") from error
-    except ValueError as error:
-        raise BadPrior(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise BadPrior(f"{path} must hold a JSON object")
-    return config
+def autoencoder_part(files: Files) -> str:
+    """The name of the folder of the autoencoder."""
+    return next((part for part in autoencoders.FOLDERS if files.has(part)), autoencoders.FOLDERS[0])
 
 
-def _alpha_bar(path: Path) -> Tensor:
-    config = _config(path)
+def unet_class(files: Files) -> str:
+    """The class of the denoiser. Raises BadPrior for one that is no prior's."""
+    kind = files.config("unet").get("_class_name")
+    if kind not in UNETS:
+        raise BadPrior(f"{files.path('unet')}: the class must be one of {', '.join(UNETS)}, not {kind}")
+    return str(kind)
+
+
+def alpha_bar_of(files: Files) -> tuple[Tensor, str]:
+    """The levels of noise, (T,) float32, and what the denoiser predicts. Raises BadPrior."""
+    return levels_of(files.config("scheduler"), files.path("scheduler"))
+
+
+def levels_of(config: dict[str, Any], path: Path) -> tuple[Tensor, str]:
+    """The same of a scheduler's configuration, which comes from ``path``."""
     prediction = config.get("prediction_type", "epsilon")
-    if prediction != "epsilon":
-        raise BadPrior(f"{path}: prediction_type must be epsilon, not {prediction}")
+    if prediction not in PREDICTIONS:
+        raise BadPrior(f"{path}: prediction_type must be {' or '.join(PREDICTIONS)}, not {prediction}")
+    without_signal = bool(config.get("rescale_betas_zero_snr"))
+    if without_signal and prediction == "epsilon":
+        raise BadPrior(f"{path}: rescale_betas_zero_snr needs v_prediction, as no noise can be told from noise")
     try:
         alpha_bar: Tensor = DDIMScheduler.from_config(config).alphas_cumprod  # type: ignore[no-untyped-call] # not annotated
     except (NotImplementedError, TypeError, ValueError) as error:
         raise BadPrior(f"{path} gives no noise schedule: {error}") from error
+    if without_signal:
+        alpha_bar[-1] = min(LEAST_SIGNAL, float(alpha_bar[-2]) / 2)
     if not (alpha_bar.diff() < 0).all() or not 0 < float(alpha_bar[-1]) < float(alpha_bar[0]) < 1:
         raise BadPrior(f"{path}: its betas must all lie between 0 and 1")
-    return alpha_bar
+    return alpha_bar, prediction
 
 
-def _model(kind: Any, folder: Path, weights: str) -> Any:
-    _config(folder / "config.json")
-    path = folder / weights
-    if not path.is_file():
-        raise BadPrior(f"{path} is missing: weights are read from safetensors files only")
-    try:
-        model, found = kind.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
-        raise BadPrior(f"{path} does not fit the config.json beside it: {error}") from error
-    if found["missing_keys"]:  # the library would go on with random weights in their place
-        raise BadPrior(f"{path} lacks the weights {', '.join(sorted(found['missing_keys'])[:3])}")
-    for name, values in model.state_dict().items():
-        if not values.isfinite().all():
-            raise BadPrior(f"{path}: the weights {name} are not finite")
-    return model.float().requires_grad_(False).eval()
-
-
-def _check_card(folder: Path) -> None:
-    """What a card says is of no use, and may mislead, where the weights are others."""
-    if not (folder / CARD).is_file():
-        return
-    hashes = _config(folder / CARD).get("weights")
-    if not isinstance(hashes, dict):
-        raise BadPrior(f"{folder / CARD} does not say of which weights it is")
-    weights = {path.relative_to(folder).as_posix(): path for path in folder.glob("*/*.safetensors")}
-    for name in sorted(hashes.keys() | weights.keys()):
-        if name not in weights:
-            raise BadPrior(f"{folder / CARD} is the card of other weights: {name} is missing")
-        with weights[name].open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != hashes.get(name):
-                raise BadPrior(f"{folder / CARD} is the card of other weights than {name}")
-
-
-def _check_fit(folder: Path, vae: Any, unet: Any) -> None:
-    vae_config, unet_config = folder / "vae" / "config.json", folder / "unet" / "config.json"
-    channels = vae.config.latent_channels
-    if not channels == unet.config.in_channels == unet.config.out_channels:
+def check_fit(files: Files, part: str, vae: Any, unet: Any) -> None:
+    """Raises BadPrior where an autoencoder and a denoiser, by their configurations, do not belong together."""
+    where = files.path("unet")
+    if not vae.latent_channels == unet.in_channels == unet.out_channels:
+        hint = " (a model that was made for inpainting has 9 channels in; its base model is wanted)"
         raise BadPrior(
-            f"{unet_config} has {unet.config.in_channels} channels in and {unet.config.out_channels} out, "
-            f"{vae_config} has {channels} latent channels: all must be equal"
+            f"{where} has {unet.in_channels} channels in and {unet.out_channels} out, "
+            f"{files.path(part)} has {vae.latent_channels} latent channels: all must be equal"
+            + hint
+            * (unet.in_channels == 9)
         )
-    if vae.config.in_channels != 3:
-        raise BadPrior(f"{vae_config}: in_channels must be 3, not {vae.config.in_channels}")
-    if vae.config.latents_mean is not None or vae.config.latents_std is not None:
-        raise BadPrior(f"{vae_config}: latents_mean and latents_std are not supported")
-    if not isinstance(unet.config.sample_size, int):
-        raise BadPrior(f"{unet_config}: sample_size must be a number, not {unet.config.sample_size}")
-
-
-@torch.no_grad()
-def empty_prompt(folder: Path, unet: Any) -> Tensor:
-    """The last hidden state of the empty prompt, (1, tokens, width)."""
-    text_encoder = _model(CLIPTextModel, folder / "text_encoder", "model.safetensors")
-    for name in ("vocab.json", "merges.txt"):
-        if not (folder / "tokenizer" / name).is_file():
-            raise BadPrior(f"{folder / 'tokenizer' / name} is missing")
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
-    except Exception as error:  # the tokenizers library raises nothing more particular
-        raise BadPrior(f"{folder / 'tokenizer'} cannot be read: {error}") from error
-    length = text_encoder.config.max_position_embeddings
-    tokens = tokenizer("", padding="max_length", max_length=length, return_tensors="pt").input_ids
-    prompt: Tensor = text_encoder(tokens).last_hidden_state
-    if prompt.shape[-1] != unet.config.cross_attention_dim:
-        raise BadPrior(
-            f"{folder / 'text_encoder' / 'config.json'} makes vectors of {prompt.shape[-1]}, "
-            f"but cross_attention_dim of {folder / 'unet' / 'config.json'} is {unet.config.cross_attention_dim}"
-        )
-    return prompt
+    if not isinstance(unet.sample_size, int):
+        raise BadPrior(f"{where}: sample_size must be a number, not {unet.sample_size}")
+    for field, known in (("addition_embed_type", (None, "text_time")), ("class_embed_type", (None,))):
+        if getattr(unet, field, None) not in known:
+            raise BadPrior(f"{where}: {field} {getattr(unet, field)} is not supported")

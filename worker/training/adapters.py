@@ -2,29 +2,42 @@
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from worker.priors.diffusers import empty_prompt
+from worker.priors.diffusers import alpha_bar_of
+from worker.priors.files import Files
+from worker.priors.text import Text
 
 _TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 """What of every attention is adapted."""
 
 
+class Predicted(NamedTuple):
+    """What a denoiser says, in the library's form."""
+
+    sample: Tensor
+
+
 class Prompted(nn.Module):
-    """A conditional U-Net that is called as an unconditional one: it always attends to `prompt` (1, tokens, width)."""
+    """A conditional U-Net that is called as an unconditional one: it always attends to `prompt` (1, tokens, width).
+
+    What it says is the noise, also where the U-Net predicts v: then with the `levels` (T,) of the noise.
+    """
 
     prompt: Tensor
+    levels: Tensor | None
     unet: Any
 
-    def __init__(self, unet: Any, prompt: Tensor) -> None:
+    def __init__(self, unet: Any, prompt: Tensor, levels: Tensor | None) -> None:
         super().__init__()
         self.unet = unet
         self.register_buffer("prompt", prompt, persistent=False)
+        self.register_buffer("levels", levels, persistent=False)
 
     @property
     def config(self) -> Any:
@@ -33,19 +46,25 @@ class Prompted(nn.Module):
     def register_to_config(self, **changes: Any) -> None:
         self.unet.register_to_config(**changes)
 
-    def forward(self, z: Tensor, t: Tensor) -> Any:
-        return self.unet(z, t, encoder_hidden_states=self.prompt.expand(len(z), -1, -1))
+    def forward(self, z: Tensor, t: Tensor) -> Predicted:
+        found: Tensor = self.unet(z, t, encoder_hidden_states=self.prompt.expand(len(z), -1, -1)).sample
+        if self.levels is None:
+            return Predicted(found)
+        ab = self.levels[t][:, None, None, None]
+        return Predicted(ab.sqrt() * found + (1 - ab).sqrt() * z)
 
 
 def adapted(folder: Path, rank: int, seed: int) -> Prompted:
     """The denoiser of a Stable Diffusion folder with adapters that change nothing yet; only they can be trained."""
-    unet = UNet2DConditionModel.from_pretrained(str(folder / "unet"), local_files_only=True).float()
-    prompt = empty_prompt(folder, unet)
+    unet = Files(folder).model(UNet2DConditionModel, "unet")
+    files = Files(folder)
+    (prompt,) = Text(files, unet.config).embed([""])
+    levels, prediction = alpha_bar_of(files)
     unet.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=_TARGETS, init_lora_weights="gaussian"))
-    return Prompted(unet, prompt)
+    return Prompted(unet, prompt.tokens, levels if prediction == "v_prediction" else None)
 
 
 def merged(model: Any) -> Any:

@@ -1,6 +1,5 @@
 """The last stage: what is to be installed, and what was measured of it."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worker.priors.files import Files
+from worker.priors.text import copy_text
 from worker.training import autoencoder, checkpoints, denoiser, memory
 from worker.training.adapters import bare, merged
 from worker.training.run import Run
 
 DRAW_STEPS = 50
-PROMPT_PARTS = ("text_encoder", "tokenizer")
-"""What a conditional prior needs beside its models; a training copies them from the prior that it began with."""
-
 _AT_ONCE = 8
 
 
@@ -53,8 +51,7 @@ def finish(run: Run, init: Path | None) -> None:
         "history": run.history,
     }
     if run.models.configs()["conditional"] and init is not None:
-        for part in PROMPT_PARTS:
-            shutil.copytree(init / part, run.folder / part, dirs_exist_ok=True)
+        copy_text(Files(init), run.folder)
     checkpoints.save(
         run.folder / checkpoints.FINISHED,
         {

@@ -13,8 +13,8 @@ from PIL import Image
 
 from shared.errors import Conflict
 from worker.priors.diffusers import CARD, load
+from worker.priors.text import PARTS
 from worker.training import checkpoints, models
-from worker.training.card import PROMPT_PARTS
 from worker.training.errors import CannotTrain
 
 _CARD = """# {name}
@@ -71,7 +71,7 @@ def _write(partial: Path, finished: dict[str, Any], folder: Path, name: str, abo
         model.load_state_dict(finished[part])
         model.half().save_pretrained(partial / part)
     if finished["configs"]["conditional"]:
-        for part in PROMPT_PARTS:
+        for part in PARTS:
             shutil.copytree(folder / part, partial / part)
     (partial / "scheduler").mkdir()
     schedule = finished["configs"]["schedule"] | {"_class_name": "DDIMScheduler"}

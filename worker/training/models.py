@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel, UNet2DModel
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from torch import Tensor, nn
 
-from worker.priors.diffusers import BadPrior, load
+from worker.priors.diffusers import BadPrior, autoencoder_part, levels_of, load
+from worker.priors.files import Files
 from worker.training import adapters
 from worker.training.errors import CannotTrain
 
@@ -60,8 +61,7 @@ class Models:
     @property
     def alpha_bar(self) -> Tensor:
         """(T,) float32, falling."""
-        alpha_bar: Tensor = DDIMScheduler.from_config(dict(self.schedule)).alphas_cumprod
-        return alpha_bar
+        return levels_of(dict(self.schedule), Path("scheduler"))[0]
 
     @property
     def scale(self) -> float:
@@ -99,7 +99,7 @@ def fresh(large_side: int, native_side: int, seed: int) -> Models:
 def continued(folder: Path, native_side: int) -> Models:
     """The models of an unconditional prior, to be trained further. Raises CannotTrain."""
     _check(folder, native_side, UNet2DModel)
-    unet = UNet2DModel.from_pretrained(str(folder / "unet"), local_files_only=True).float()
+    unet = Files(folder).model(UNet2DModel, "unet").requires_grad_(True)
     return _of_prior(folder, native_side, unet)
 
 
@@ -143,6 +143,14 @@ def _check(folder: Path, native_side: int, unet_class: Any) -> None:
     found = json.loads((folder / "unet" / "config.json").read_text("utf-8"))["_class_name"]
     if found != unet_class.__name__:
         raise CannotTrain(f"This recipe trains priors with a {unet_class.__name__}; that of {folder} is a {found}.")
+    files = Files(folder)
+    config, autoencoder = files.config("unet"), files.config(autoencoder_part(files))
+    if config.get("addition_embed_type"):
+        raise CannotTrain(f"{folder} is a Stable Diffusion XL, which no recipe trains; 1.x and 2.x can be adapted.")
+    if autoencoder.get("_class_name") != "AutoencoderKL":
+        raise CannotTrain(f"{folder}: a prior with a {autoencoder.get('_class_name')} cannot be trained further.")
+    if unet_class is UNet2DModel and files.config("scheduler").get("prediction_type", "epsilon") != "epsilon":
+        raise CannotTrain(f"{folder}: an unconditional prior that does not predict noise cannot be trained further.")
     if native_side % prior.multiple:
         raise CannotTrain(
             f"The denoiser's side of {native_side} px is no multiple of the {prior.multiple} that {folder} needs."
@@ -150,7 +158,7 @@ def _check(folder: Path, native_side: int, unet_class: Any) -> None:
 
 
 def _of_prior(folder: Path, native_side: int, unet: Any, *, frozen: bool = False) -> Models:
-    vae = AutoencoderKL.from_pretrained(str(folder / "vae"), local_files_only=True).float().requires_grad_(not frozen)
+    vae = Files(folder).model(AutoencoderKL, "vae").requires_grad_(not frozen)
     if vae.config.shift_factor:
         raise CannotTrain(f"{folder}: a prior whose latents are shifted cannot be trained further.")
     unet.register_to_config(sample_size=native_side // 2 ** (len(vae.config.block_out_channels) - 1))
