@@ -30,6 +30,9 @@ from api.routes import (
 )
 from api.tus import Tus
 from api.watch import FRESH, Watch
+from api.web import datasets as dataset_pages
+from api.web import jobs as job_pages
+from api.web import site
 from shared import queue
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
@@ -107,10 +110,14 @@ def create_app(
         health,
     ):
         app.include_router(routes.router)
-    app.add_api_route("/", _docs, include_in_schema=False)
+    for pages in (dataset_pages, job_pages):
+        app.include_router(pages.pages)
+    app.add_api_route("/", _front, include_in_schema=False)
+    site.install(app)
     problems.install(app)
     largest = settings.max_upload_bytes
-    others = {datasets.PATH: largest + _MAX_BODY, f"{uploads.PATH}/": largest}
+    whole = largest + _MAX_BODY
+    others = {datasets.PATH: whole, "/datasets": whole, f"{uploads.PATH}/": largest}
     app.add_middleware(BodyLimit, most=_MAX_BODY, others=others)
     app.add_middleware(Keys, sessions=sessions, required=settings.require_key)
     app.add_middleware(Tus, path=uploads.PATH)
@@ -138,8 +145,8 @@ def from_settings() -> FastAPI:
     )
 
 
-def _docs() -> RedirectResponse:
-    return RedirectResponse("/docs", 307)
+def _front() -> RedirectResponse:
+    return RedirectResponse("/datasets", 307)
 
 
 class _Documented(FastAPI):

@@ -112,7 +112,7 @@ def test_the_version_is_that_of_the_project(document: dict[str, Any]) -> None:
     assert document["info"]["version"] == tomllib.loads(PYPROJECT.read_text())["project"]["version"]
 
 
-def test_the_front_page_leads_to_the_documentation(service: Service) -> None:
+def test_the_front_page_leads_to_the_datasets_and_the_documentation_is_there(service: Service) -> None:
     answer = service.client.get("/", follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/datasets")
     assert service.client.get("/docs").status_code == 200
