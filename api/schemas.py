@@ -1,5 +1,6 @@
 """What crosses the wire."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 from api import tus
 from api.problems import Place
 from api.report import Counts, Report
-from shared import models
+from shared import estimates, models
 from shared.priors import BUILTIN
 from shared.progress import Progress
 from shared.reading import Reading
@@ -230,6 +231,27 @@ class Job(BaseModel):
             resolved=row.resolved,
             archive=Archive.from_row(row.archive) if row.archive else None,
         )
+
+
+class Estimate(BaseModel):
+    """What a job would take."""
+
+    images: int = Field(description="Source images that would be expanded.")
+    items: int = Field(description="New images in the end.")
+    reused: int = Field(description="Those of them that were made before, and would be taken over.")
+    seconds: float = Field(description="Of all workers that are there now, if they do nothing else.")
+    basis: Literal["measured", "guess"] = Field(
+        description="`measured`: images like these were made on this installation before; `guess`: from the size of "
+        "the prior, which may be wrong by much."
+    )
+    workers: int = Field(description="Workers that make images and are there now.")
+    bytes_needed: int = Field(description="For the new images and the zip, roughly.")
+    bytes_free: int | None = Field(description="What the storage has left; null where that is not known.")
+    warnings: list[str] = Field(description="What the job would warn of, and what stands in its way now.")
+
+    @classmethod
+    def of(cls, estimate: estimates.Estimate) -> Self:
+        return cls(**asdict(estimate))
 
 
 class Upgrade(BaseModel):

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from regrow import DEFAULT_URL, pieces
 from regrow.answers import (
     Dataset,
+    Estimate,
     Forgotten,
     Image,
     Item,
@@ -131,6 +132,10 @@ class Client:
         """
         body = {"dataset_id": dataset_id, "image_id": image_id, "mask": mask, **more}
         return self._wire.post_once("/v1/masks/preview", json=body).content
+
+    def estimate_job(self, spec: dict[str, Any]) -> Estimate:
+        """What a job of this spec would take: seconds and whether they were measured, bytes, warnings."""
+        return cast(Estimate, parsed(self._wire.post_once("/v1/jobs/estimate", json=spec)))
 
     def create_job(self, spec: dict[str, Any], key: str | None = None) -> Job:
         """Start a job. `spec` is an ExpansionSpec: `dataset_id`, and what is to differ from the defaults.

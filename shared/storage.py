@@ -144,6 +144,13 @@ class Folder:
             return Wait.STORAGE_LOW if error.errno in (errno.ENOSPC, errno.EDQUOT) else Wait.STORAGE_AWAY
         return Wait.STORAGE_LOW if free < min_free else None
 
+    def free(self) -> int | None:
+        """Bytes left for new files; None where that is not known."""
+        try:
+            return shutil.disk_usage(self.root if self.root.is_dir() else self.root.parent).free
+        except OSError:
+            return None
+
     def there(self) -> bool:
         """Whether the folder itself is there: a share that is not mounted is not."""
         return self.root.is_dir()

@@ -41,6 +41,7 @@ def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> 
         "preview_mask",
         "create_job",
         "list_jobs",
+        "estimate_job",
         "get_job",
         "delete_job",
         "cancel_job",
