@@ -24,7 +24,9 @@ class History:
 
 def of(session: Session, job: Job) -> History:
     """The history of a job."""
-    interrupted, failed = (func.coalesce(func.sum(case((each > 0, 1), else_=0)), 0) for each in (Item.lapses, Item.attempts))
+    interrupted, failed = (
+        func.coalesce(func.sum(case((each > 0, 1), else_=0)), 0) for each in (Item.lapses, Item.attempts)
+    )
     found = select(func.min(Item.started_at), func.max(Item.settled_at), interrupted, failed)
     began, latest, lapsed, again = session.execute(found.where(Item.job_id == job.id)).one()
     return History(began, latest, int(lapsed), int(again))

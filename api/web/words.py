@@ -1,9 +1,12 @@
 """States, numbers and times as a person reads them."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+from markupsafe import Markup, escape
 
 from shared.states import ArchiveState, DatasetState, ItemState, JobState, TrainingState, Wait
 
@@ -39,6 +42,32 @@ WAITS: Mapping[str, str] = {
     Wait.STORAGE_AWAY: "The storage folder cannot be written to. The job goes on by itself when it can.",
 }
 """Why nobody works on what waits."""
+
+LABELS: Mapping[str, str] = {
+    "variants": "New images for each source image",
+    "max_images": "Source images at most",
+    "mask": "Mask",
+    "mu": "Mean of the threshold (mu)",
+    "sigma": "Spread (sigma)",
+    "margin": "Rim around labels",
+    "gaussian_distance": "the nearer to a label, the more is kept",
+    "gaussian_distance_all": "the same, labels included",
+    "outside_boxes": "labels and nothing else is kept",
+    "random": "pixels are kept by chance",
+    "random_inside_boxes": "pixels inside labels are hidden by chance",
+    "erase_in_boxes": "a rectangle in each label is hidden",
+    "box": "one rectangle of the image is hidden",
+    "boxes_regrown": "labels are hidden and nothing else",
+    "uploaded": "mask images that came with the dataset",
+    "inpaint": "hide pixels and regrow them",
+    "gaussian_blur": "sharpen what is blurred",
+    "motion_blur": "sharpen what was moved",
+    "downsample": "enlarge what is small",
+    "jpeg": "mend what JPEG lost",
+    "true": "yes",
+    "false": "no",
+}
+"""Names of fields and choices that say more than their keys."""
 
 _UNITS = ("bytes", "KB", "MB", "GB", "TB")
 
@@ -97,11 +126,29 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def label(key: str) -> str:
+    """The name of a field or choice."""
+    return LABELS.get(key, key.replace("_", " ").capitalize())
+
+
+def option(key: str) -> str:
+    """A choice: its key, and what it means where that is not plain."""
+    if key in ("true", "false"):
+        return LABELS[key]
+    return f"{key}: {LABELS[key]}" if key in LABELS else key
+
+
+def prose(text: str) -> Markup:
+    """A sentence whose `names` are set as such."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  (it was escaped)
+
+
 def as_json(value: Any) -> str:
     """A value as indented JSON."""
     return json.dumps(value, indent=2)
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
-    each.__name__: each for each in (state, wait, size, duration, number, percent, moment, iso, plural)
+    each.__name__: each
+    for each in (state, wait, size, duration, number, percent, moment, iso, plural, prose, label, option)
 } | {"json": as_json}

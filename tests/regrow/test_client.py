@@ -364,3 +364,9 @@ def test_the_client_needs_nothing_of_the_server():
     root = Path(regrow.__file__).parents[1]
     ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_what_a_job_would_take_is_asked_before(client: Client, dataset_id: str) -> None:
+    told = client.estimate_job({"dataset_id": dataset_id, "variants": 3, "reuse": False})
+    assert (told["images"], told["items"], told["reused"]) == (3, 9, 0)
+    assert told["bytes_needed"] > 0

@@ -28,7 +28,7 @@ def browser() -> Iterator[Browser]:
         if os.environ.get("CI"):
             pytest.fail("no chromium: the tests of the pages need one (Debian: apt-get install chromium)")
         pytest.skip("no chromium or Chrome on the path")
-    expect.set_options(timeout=30_000)
+    expect.set_options(timeout=120_000)
     with sync_playwright() as play:
         # Chromium's own sandbox does not start for root, nor in most containers.
         launched = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
@@ -63,7 +63,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     """A page of a browser that has been nowhere. That a script failed, or was not let run, is an error."""
     context = browser.new_context(base_url=address, accept_downloads=True, reduced_motion="reduce")
     opened = context.new_page()
-    opened.set_default_timeout(30_000)
+    opened.set_default_timeout(120_000)
     complaints: list[str] = []
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on("console", lambda said: complaints.append(said.text) if "Content Security Policy" in said.text else None)
