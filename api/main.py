@@ -30,10 +30,7 @@ from api.routes import (
 )
 from api.tus import Tus
 from api.watch import FRESH, Watch
-from api.web import datasets as dataset_pages
-from api.web import expansions as expansion_pages
-from api.web import jobs as job_pages
-from api.web import site
+from api.web import pages
 from shared import queue
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
@@ -111,10 +108,8 @@ def create_app(
         health,
     ):
         app.include_router(routes.router)
-    for pages in (dataset_pages.pages, expansion_pages.pages, expansion_pages.pictures, job_pages.pages):
-        app.include_router(pages)
     app.add_api_route("/", _front, include_in_schema=False)
-    site.install(app)
+    pages.install(app)
     problems.install(app)
     largest = settings.max_upload_bytes
     whole = largest + _MAX_BODY

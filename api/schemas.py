@@ -385,6 +385,20 @@ class Training(BaseModel):
         )
 
 
+class HeldOut(BaseModel):
+    """How well a training did on images that it does not learn from."""
+
+    stage: str = Field(description="`autoencoder`: PSNR in dB, the more the better; `denoiser`: loss, the less.")
+    step: int = Field(description="Step of that stage.")
+    held_out: float
+
+
+class History(BaseModel):
+    """The figures of a training, as they were at its last checkpoint."""
+
+    points: list[HeldOut]
+
+
 class Priors(BaseModel):
     """The installed priors, by name, and the caller's trainings that are not over, oldest first."""
 

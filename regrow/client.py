@@ -313,6 +313,10 @@ class Client:
         """A PNG of samples of what a training has learned so far."""
         return self._wire.get(f"/v1/trainings/{training_id}/preview").content
 
+    def training_history(self, training_id: str) -> list[dict[str, Any]]:
+        """How well a training did so far on images held out from it: {"stage", "step", "held_out"} each."""
+        return cast(list[dict[str, Any]], parsed(self._wire.get(f"/v1/trainings/{training_id}/history"))["points"])
+
     def cancel_training(self, training_id: str) -> Training:
         """End a training; `retry_training` goes on from its last checkpoint."""
         return cast(Training, parsed(self._wire.post_once(f"/v1/trainings/{training_id}/cancel")))

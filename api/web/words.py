@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from shared.states import ArchiveState, DatasetState, ItemState, JobState, TrainingState, Wait
+from shared.states import ArchiveState, DatasetState, ItemState, JobState, Wait
 
 STATES: Mapping[str, str] = {
     DatasetState.CHECKING: "being checked",
@@ -25,7 +25,6 @@ STATES: Mapping[str, str] = {
     ItemState.PENDING: "waiting",
     ItemState.DONE: "done",
     ArchiveState.BUILDING: "being built",
-    TrainingState.DONE: "done",
 }
 
 WAITS: Mapping[str, str] = {

@@ -69,6 +69,7 @@ def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> 
         "get_training",
         "delete_training",
         "get_training_preview",
+        "get_training_history",
         "cancel_training",
         "retry_training",
         "get_session",
