@@ -1,7 +1,7 @@
 """What is refused before any route sees it: requests that a web page made, and bodies that are too large."""
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -58,18 +58,18 @@ def _host(headers: Headers) -> str:
 
 
 class Room:
-    """Refuses an upload as a form to `path`, before its body is read, if it would not fit into the storage. What is
-    larger than `most` bytes is left to be refused for that."""
+    """Refuses an upload as a form to one of `paths`, before its body is read, if it would not fit into the storage.
+    What is larger than `most` bytes is left to be refused for that."""
 
-    def __init__(self, app: ASGIApp, path: str, most: int, storage: Folder, reserve: int) -> None:
+    def __init__(self, app: ASGIApp, paths: Collection[str], most: int, storage: Folder, reserve: int) -> None:
         self.app = app
-        self.path = path
+        self.paths = paths
         self.most = most
         self.storage = storage
         self.reserve = reserve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == self.path and scope["method"] == "POST":
+        if scope["type"] == "http" and scope["path"] in self.paths and scope["method"] == "POST":
             length = Headers(scope=scope).get("content-length", "")
             size = int(length) if length.isdecimal() else 0
             try:

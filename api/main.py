@@ -40,6 +40,7 @@ from api.routes import (
 )
 from api.tus import Tus
 from api.watch import FRESH, Watch
+from api.web import pages
 from shared import logs, queue
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
@@ -116,11 +117,13 @@ def create_app(
     app.add_api_route("/", _front, include_in_schema=False)
     app.add_api_route("/docs", _docs, include_in_schema=False)
     app.mount("/docs", StaticFiles(directory=_SWAGGER), "swagger")
+    pages.install(app)
     problems.install(app)
     largest = settings.max_upload_bytes
-    others = {datasets.PATH: largest + _MAX_BODY, f"{uploads.PATH}/": largest}
-    form = others[datasets.PATH]
-    app.add_middleware(Room, path=datasets.PATH, most=form, storage=storage, reserve=settings.min_free_bytes)
+    whole = largest + _MAX_BODY
+    forms = (datasets.PATH, "/datasets")
+    others = {**dict.fromkeys(forms, whole), f"{uploads.PATH}/": largest}
+    app.add_middleware(Room, paths=forms, most=whole, storage=storage, reserve=settings.min_free_bytes)
     app.add_middleware(BodyLimit, most=_MAX_BODY, others=others)
     app.add_middleware(Keys, sessions=sessions, required=settings.require_key)
     app.add_middleware(Tus, path=uploads.PATH)
@@ -158,7 +161,7 @@ def _check_form(sessions: Sessions) -> None:
 
 
 def _front() -> RedirectResponse:
-    return RedirectResponse("/docs", 307)
+    return RedirectResponse("/datasets", 307)
 
 
 def _docs() -> FileResponse:

@@ -1,5 +1,6 @@
 """What crosses the wire."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 from api import tus
 from api.problems import Place
 from api.report import Counts, Report
-from shared import models
+from shared import estimates, models
 from shared.priors import BUILTIN
 from shared.progress import Progress
 from shared.reading import Reading
@@ -232,6 +233,27 @@ class Job(BaseModel):
         )
 
 
+class Estimate(BaseModel):
+    """What a job would take."""
+
+    images: int = Field(description="Source images that would be expanded.")
+    items: int = Field(description="New images in the end.")
+    reused: int = Field(description="Those of them that were made before, and would be taken over.")
+    seconds: float = Field(description="Of all workers that are there now, if they do nothing else.")
+    basis: Literal["measured", "guess"] = Field(
+        description="`measured`: images like these were made on this installation before; `guess`: from the size of "
+        "the prior, which may be wrong by much."
+    )
+    workers: int = Field(description="Workers that make images and are there now.")
+    bytes_needed: int = Field(description="For the new images and the zip, roughly.")
+    bytes_free: int | None = Field(description="What the storage has left; null where that is not known.")
+    warnings: list[str] = Field(description="What the job would warn of, and what stands in its way now.")
+
+    @classmethod
+    def of(cls, estimate: estimates.Estimate) -> Self:
+        return cls(**asdict(estimate))
+
+
 class Upgrade(BaseModel):
     """What becomes of the images that an earlier engine or prior has made."""
 
@@ -361,6 +383,20 @@ class Training(BaseModel):
             waits_for=waits_for,
             error=Failure.model_validate(row.error) if row.error else None,
         )
+
+
+class HeldOut(BaseModel):
+    """How well a training did on images that it does not learn from."""
+
+    stage: str = Field(description="`autoencoder`: PSNR in dB, the more the better; `denoiser`: loss, the less.")
+    step: int = Field(description="Step of that stage.")
+    held_out: float
+
+
+class History(BaseModel):
+    """The figures of a training, as they were at its last checkpoint."""
+
+    points: list[HeldOut]
 
 
 class Priors(BaseModel):

@@ -148,6 +148,20 @@ class Item(TypedDict):
     measures: dict[str, Any] | None
 
 
+class Estimate(TypedDict):
+    """What a job would take; `basis` is `measured` or `guess`, `bytes_free` None where it is not known."""
+
+    images: int
+    items: int
+    reused: int
+    seconds: float
+    basis: Literal["measured", "guess"]
+    workers: int
+    bytes_needed: int
+    bytes_free: int | None
+    warnings: list[str]
+
+
 class Forgotten(TypedDict):
     """What was forgotten, or with `dry_run` would be; each image is {"dataset", "path", "sha256", ...}."""
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from regrow import DEFAULT_URL, pieces
 from regrow.answers import (
     Dataset,
+    Estimate,
     Forgotten,
     Image,
     Item,
@@ -123,8 +124,7 @@ class Client:
 
     def image_preview(self, dataset_id: str, image_id: int, *, size: int = 256, boxes: bool = False) -> bytes:
         """A JPEG of an uploaded image, at most `size` pixels long; with `boxes`, what is labelled is drawn on it."""
-        asked = f"size={size}&boxes={boxes}".lower()
-        return self._wire.get(f"/v1/datasets/{dataset_id}/images/{image_id}/preview?{asked}").content
+        return self._wire.get(f"/v1/datasets/{dataset_id}/images/{image_id}/preview?{_drawn(size, boxes)}").content
 
     def preview_mask(self, dataset_id: str, image_id: int, mask: dict[str, Any], **more: Any) -> bytes:
         """A PNG of an image with a veil over what `mask` (as in `operator.mask` of an ExpansionSpec) hides.
@@ -134,6 +134,10 @@ class Client:
         """
         body = {"dataset_id": dataset_id, "image_id": image_id, "mask": mask, **more}
         return self._wire.post_once("/v1/masks/preview", json=body).content
+
+    def estimate_job(self, spec: dict[str, Any]) -> Estimate:
+        """What a job of this spec would take: seconds and whether they were measured, bytes, warnings."""
+        return cast(Estimate, parsed(self._wire.post_once("/v1/jobs/estimate", json=spec)))
 
     def create_job(self, spec: dict[str, Any], key: str | None = None) -> Job:
         """Start a job. `spec` is an ExpansionSpec: `dataset_id`, and what is to differ from the defaults.
@@ -233,6 +237,18 @@ class Client:
         """A new image, as it will be in the archive."""
         return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/image").content
 
+    def item_preview(self, job_id: str, item_id: int, *, size: int = 256, boxes: bool = False) -> bytes:
+        """A JPEG of a new image, at most `size` pixels long; with `boxes`, what is labelled is drawn on it."""
+        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/preview?{_drawn(size, boxes)}").content
+
+    def item_pair(self, job_id: str, item_id: int, *, size: int = 256, boxes: bool = False) -> bytes:
+        """A JPEG of the source and, to its right, the new image, each at most `size` pixels long."""
+        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/pair?{_drawn(size, boxes)}").content
+
+    def item_difference(self, job_id: str, item_id: int, *, factor: float = 4) -> bytes:
+        """A PNG of the source image's size: black is unchanged, else the difference, `factor` times as strong."""
+        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/difference?factor={factor}").content
+
     def item_mask(self, job_id: str, item_id: int) -> bytes:
         """A PNG of the source image's size: white was kept, black was regrown."""
         return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/mask").content
@@ -303,6 +319,10 @@ class Client:
         """A PNG of samples of what a training has learned so far."""
         return self._wire.get(f"/v1/trainings/{training_id}/preview").content
 
+    def training_history(self, training_id: str) -> list[dict[str, Any]]:
+        """How well a training did so far on images held out from it: {"stage", "step", "held_out"} each."""
+        return cast(list[dict[str, Any]], parsed(self._wire.get(f"/v1/trainings/{training_id}/history"))["points"])
+
     def cancel_training(self, training_id: str) -> Training:
         """End a training; `retry_training` goes on from its last checkpoint."""
         return cast(Training, parsed(self._wire.post_once(f"/v1/trainings/{training_id}/cancel")))
@@ -348,6 +368,10 @@ class Client:
             if page["next"] is None:
                 return
             cursor = f"&cursor={page['next']}"
+
+
+def _drawn(size: int, boxes: bool) -> str:
+    return f"size={size}&boxes={boxes}".lower()
 
 
 def over(job: Job) -> bool:

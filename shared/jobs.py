@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import insert, select, update
-from sqlalchemy.orm import Session, defer, joinedload
+from sqlalchemy.orm import Session, joinedload
 
-from shared import advice, datasets, items, leases, priors, trainings, trash
+from shared import datasets, items, leases, proposals, trainings, trash
 from shared.db import now
-from shared.errors import Conflict, Invalid, KeyReused, NotFound
+from shared.errors import Conflict, KeyReused, NotFound
 from shared.models import Archive, Dataset, IdempotencyKey, Image, Item, Job, Prior
-from shared.spec import ENGINE_VERSION, ExpansionSpec, ResolvedSpec, item_seed, resolve, work_key
+from shared.spec import ENGINE_VERSION, ExpansionSpec, ResolvedSpec
 from shared.states import ItemState
 
 _CHUNK = 1000
@@ -50,30 +50,8 @@ def create(
     """
     if earlier := sent_before(session, owner, spec, key):
         return earlier
-    dataset = datasets.get_ready(session, owner, spec.dataset_id)
-    unknown = [split for split in spec.splits if split not in dataset.splits]
-    if unknown:
-        raise Invalid(f"The dataset has no split {unknown[0]!r}. It has: {', '.join(dataset.splits)}.")
-    priors.check_canvas(prior, spec.canvas.long_side)
-    resolved = resolve(spec, prior_sha256=prior.sha256, native_size=prior.native_size, multiple=prior.multiple)
-    found = session.scalars(
-        select(Image)
-        .where(Image.dataset_id == dataset.id, Image.split.in_(spec.splits))
-        .order_by(Image.sha256, Image.id)
-        # Nothing here asks for the outlines, which may be most of a row.
-        .options(defer(Image.outlines))
-    ).all()
-    images = advice.chosen(spec, found)
-    if not images:
-        raise Invalid(
-            f"There is nothing to expand: none of the {len(found)} images in {', '.join(spec.splits)} has a label."
-        )
-    advice.refuse(resolved, images)
-    if spec.output.format not in ("same", dataset.format):
-        stored = select(Image.path).where(Image.dataset_id == dataset.id, ~Image.upright)
-        advice.refuse_conversion(spec.output.format, session.scalars(stored).all())
-    if len(images) * spec.variants > max_items:
-        raise Invalid(f"The job would make {len(images) * spec.variants} images; the limit is {max_items}.")
+    proposal = proposals.of(session, owner, spec, prior, max_items)
+    dataset, resolved = proposal.dataset, proposal.resolved
     job = Job(
         owner=owner,
         dataset_id=dataset.id,
@@ -81,14 +59,14 @@ def create(
         spec=spec.model_dump(mode="json"),
         resolved=resolved.model_dump(mode="json"),
         priority=spec.priority,
-        warnings=advice.warnings(spec, resolved, found, images) + _known_to_the_prior(session, dataset, prior),
+        warnings=proposal.warnings,
     )
     session.add(job)
     session.flush()
     if key:
         session.add(IdempotencyKey(owner=owner, key=key, request_sha256=_hash(spec), job_id=job.id))
         session.flush()
-    _add_items(session, job, spec, resolved, images)
+    _add_items(session, job, spec, resolved, proposal.images)
     return job
 
 
@@ -228,14 +206,6 @@ def _hash(spec: ExpansionSpec) -> str:
     return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
 
 
-def _known_to_the_prior(session: Session, dataset: Dataset, prior: Prior) -> list[str]:
-    learned = priors.trained_on(session, prior.name)
-    if not learned:
-        return []
-    rows = session.execute(select(Image.split, Image.sha256).where(Image.dataset_id == dataset.id))
-    return advice.known_to_the_prior([(split, sha256) for split, sha256 in rows], learned)
-
-
 def _change(session: Session, job: Job, statement: Any) -> None:
     leases.changed(session, statement)
     session.refresh(job)
@@ -282,7 +252,7 @@ def _rekey(session: Session, job: Job, resolved: ResolvedSpec) -> None:
         .join(Item.image)
         .where(Item.job_id == job.id, Item.state != ItemState.DONE)
     ).all()
-    keys = [{"id": row.id, "work_key": _key(resolved, row.Image, row.variant, row.seed)} for row in rows]
+    keys = [{"id": row.id, "work_key": proposals.key(resolved, row.Image, row.variant, row.seed)} for row in rows]
     for start in range(0, len(keys), _CHUNK):
         session.execute(update(Item), keys[start : start + _CHUNK])
 
@@ -330,19 +300,5 @@ def _taken_over(item: Item, at: float | None) -> dict[str, Any]:
 
 
 def _row(job_id: str, spec: ExpansionSpec, resolved: ResolvedSpec, image: Image, variant: int) -> dict[str, Any]:
-    seed = item_seed(spec.seed, image.sha256, variant)
-    key = _key(resolved, image, variant, seed)
+    seed, key = proposals.seed_and_key(spec, resolved, image, variant)
     return {"job_id": job_id, "image_id": image.id, "variant": variant, "seed": seed, "work_key": key}
-
-
-def _key(resolved: ResolvedSpec, image: Image, variant: int, seed: int) -> str:
-    return work_key(
-        resolved,
-        source_sha256=image.sha256,
-        label_sha256=image.label_sha256,
-        mask_sha256=image.mask_sha256,
-        upright=image.upright,
-        white=image.white,
-        variant=variant,
-        seed=seed,
-    )

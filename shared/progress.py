@@ -60,6 +60,18 @@ def of_all(session: Session, some: Sequence[Job]) -> dict[str, Progress]:
     return {job.id: _progress(job, by_job[job.id], waits.get(job.id)) for job in some}
 
 
+def rivals(session: Session, job: Job) -> int:
+    """How many other jobs, whosever they are, want the workers now and need not wait for this one."""
+    others = select(func.count()).where(
+        Job.id != job.id,
+        Job.finished_at.is_(None),
+        Job.paused_at.is_(None),
+        Job.cancelled_at.is_(None),
+        Job.priority >= job.priority,
+    )
+    return session.scalar(others) or 0
+
+
 def _idle(job: Job, by_state: Mapping[ItemState, Row[Any]]) -> bool:
     """Whether something of the job could be done, and nobody does."""
     asked_to_stop = job.paused_at is not None or job.cancelled_at is not None

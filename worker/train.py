@@ -173,10 +173,11 @@ def _loader(studio: Studio, work: Work, picture: Picture) -> Callable[[], Image.
 
 
 def _show(studio: Studio, work: Work) -> None:
-    """Put the newest samples where the API finds them."""
-    newest = training.samples(_work_folder(studio, work))
-    if newest is not None and newest.is_file():
-        studio.storage.write(training_key(work.claim.id, "preview.png"), newest.read_bytes())
+    """Put the newest samples and figures where the API finds them."""
+    folder = _work_folder(studio, work)
+    for name, newest in (("preview.png", training.samples(folder)), ("history.json", training.history(folder))):
+        if newest.is_file():
+            studio.storage.write(training_key(work.claim.id, name), newest.read_bytes())
 
 
 def _jobs_wait(studio: Studio, folders: Mapping[str, Path]) -> bool:

@@ -13,7 +13,7 @@ from api.downloads import known
 from api.pages import AskedDep, Page
 from api.problems import documented
 from api.routes import HexId, IdempotencyKey
-from shared import caps, jobs, priors, progress
+from shared import caps, estimates, jobs, priors, progress
 from shared.models import Job
 from shared.queue import Task
 from shared.spec import ExpansionSpec
@@ -44,6 +44,17 @@ def create_job(
         job = _create(parts, caller, spec, idempotency_key)
     response.headers.update({"Location": f"{PATH}/{job.id}", "Retry-After": "1"})
     return job
+
+
+@router.post("/estimate", summary="What a job would take", responses=documented(400, 404, 409, 413, 422))
+def estimate_job(spec: ExpansionSpec, caller: Caller, parts: PartsDep) -> schemas.Estimate:
+    """Time, room on the disk, and warnings, at no cost. What would be refused as a job is refused here."""
+    settings, free = parts.settings, parts.storage.free()
+    with parts.sessions.read() as session:
+        prior = priors.find(session, spec.prior)
+        return schemas.Estimate.of(
+            estimates.of(session, caller, spec, prior, settings.max_items, free, settings.min_free_bytes)
+        )
 
 
 @router.get("", summary="List jobs", responses=documented(422))

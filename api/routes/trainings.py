@@ -1,6 +1,7 @@
 """Trainings: watched, and told what to do. Each of the latter can be repeated."""
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 
 from fastapi import APIRouter, Request, Response
@@ -74,6 +75,20 @@ def get_training_preview(
     except FileNotFoundError:
         raise Conflict(f"Nothing was drawn yet: training {training_id} is {state}.") from None
     return _unless_known(request, png, "image/png", {"X-Content-Type-Options": "nosniff"})
+
+
+@router.get("/{training_id}/history", summary="How well it did so far", responses=documented(404, 422))
+def get_training_history(
+    training_id: HexId, caller: Caller, sessions: SessionsDep, storage: StorageDep
+) -> schemas.History:
+    """On images held out from it. Empty until its first checkpoint."""
+    with sessions.read() as session:
+        trainings.get(session, caller, training_id)
+    try:
+        points = json.loads(storage.read(training_key(training_id, "history.json")))
+    except FileNotFoundError:
+        points = []
+    return schemas.History(points=points)
 
 
 @router.post("/{training_id}/cancel", summary="Cancel a training", responses=documented(404, 422))

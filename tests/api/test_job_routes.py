@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from service import MISSING, Service, on_both_databases
 
-from shared import jobs, priors
+from shared import jobs, priors, progress
 from shared.queue import Task
 from shared.spec import ExpansionSpec
 
@@ -185,3 +185,24 @@ def test_installed_priors_are_listed_with_what_a_request_must_know(service: Serv
             "training_id": None,
         }
     ]
+
+
+def test_what_a_job_would_take_is_told_before(service: Service) -> None:
+    dataset_id = service.ready(3, valid=1)
+    answer = service.client.post("/v1/jobs/estimate", json={"dataset_id": dataset_id, "variants": 4})
+    assert answer.status_code == 200
+    told = answer.json()
+    assert (told["images"], told["items"], told["reused"], told["basis"], told["workers"]) == (3, 12, 0, "guess", 0)
+    assert 0 < told["bytes_needed"] < told["bytes_free"]
+    refused = service.client.post("/v1/jobs/estimate", json={"dataset_id": dataset_id, "splits": ["test"]})
+    assert refused.status_code == 422
+    assert service.get("/v1/jobs")["items"] == []
+
+
+def test_how_many_other_jobs_want_the_workers(service: Service) -> None:
+    dataset_id = service.ready(1)
+    first, paused, later, urgent = (service.job(dataset_id, priority=each)["id"] for each in (0, 0, 0, 5))
+    service.client.post(f"/v1/jobs/{paused}/pause")
+    with service.sessions.read() as session:
+        counts = [progress.rivals(session, jobs.get(session, "local", each)) for each in (first, later, urgent)]
+    assert counts == [2, 2, 0]

@@ -41,6 +41,7 @@ def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> 
         "preview_mask",
         "create_job",
         "list_jobs",
+        "estimate_job",
         "get_job",
         "delete_job",
         "cancel_job",
@@ -52,6 +53,9 @@ def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> 
         "list_items",
         "get_item",
         "get_item_image",
+        "get_item_preview",
+        "get_item_pair",
+        "get_item_difference",
         "get_item_mask",
         "get_archive",
         "forget_images",
@@ -65,6 +69,7 @@ def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> 
         "get_training",
         "delete_training",
         "get_training_preview",
+        "get_training_history",
         "cancel_training",
         "retry_training",
         "get_session",
@@ -113,7 +118,7 @@ def test_the_version_is_that_of_the_project(document: dict[str, Any]) -> None:
     assert document["info"]["version"] == tomllib.loads(PYPROJECT.read_text())["project"]["version"]
 
 
-def test_the_front_page_leads_to_the_documentation(service: Service) -> None:
+def test_the_front_page_leads_to_the_datasets_and_the_documentation_is_there(service: Service) -> None:
     answer = service.client.get("/", follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/datasets")
     assert service.client.get("/docs").status_code == 200

@@ -131,6 +131,7 @@ def test_it_ends_as_a_prior_that_a_job_uses_at_once(studio: Studio, dataset: Dat
     assert (card["name"], card["about"]["dataset"], card["about"]["training"]) == ("wrists", "lessons", training)
     samples = Picture.open(io.BytesIO(studio.storage.read(training_key(training, "preview.png"))))
     assert samples.width >= TINY["denoiser_side"]
+    assert json.loads(studio.storage.read(training_key(training, "history.json"))) == card["history"]
     made = job(studio, dataset, "wrists")
     assert expanded(studio) == 1
     assert states(studio, made) == {ItemState.DONE: 1}

@@ -18,12 +18,12 @@ numbers (card.json), samples.png; whole or not at all. `about` is what the card 
 
     samples(folder) -> Path
 
-is where samples of a running training lie, once there are any.
+is where samples of a running training lie, once there are any; `history(folder)` is where its held-out figures do.
 """
 
 from worker.training.errors import CannotTrain, Diverged, TrainingMismatch
 from worker.training.install import install
 from worker.training.run import TrainingProgress
-from worker.training.trainer import samples, train
+from worker.training.trainer import history, samples, train
 
-__all__ = ["CannotTrain", "Diverged", "TrainingMismatch", "TrainingProgress", "install", "samples", "train"]
+__all__ = ["CannotTrain", "Diverged", "TrainingMismatch", "TrainingProgress", "history", "install", "samples", "train"]

@@ -11,6 +11,7 @@ import torch
 CHECKPOINT = "checkpoint.pt"
 LATENTS = "latents.pt"
 FINISHED = "finished.pt"
+HISTORY = "history.json"
 SAMPLES = "samples.png"
 """The files of a training's folder; the last also of an installed prior."""
 

@@ -137,6 +137,7 @@ class Run:
                 "generator": self.generator.get_state(),
             },
         )
+        checkpoints.write(self.folder / checkpoints.HISTORY, json.dumps(self.history).encode())
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Take over a checkpoint. Raises TrainingMismatch if it is of other pictures or settings."""

@@ -69,6 +69,12 @@ def samples(folder: Path) -> Path:
     return folder / checkpoints.SAMPLES
 
 
+def history(folder: Path) -> Path:
+    """Where the held-out figures of the training in `folder` are, a JSON list of {stage, step, held_out}, as they were
+    at its last checkpoint; it may not be there yet."""
+    return folder / checkpoints.HISTORY
+
+
 def _train_autoencoder(run: Run) -> None:
     settings, vae = run.settings, run.models.vae
     p = run.pictures

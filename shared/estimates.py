@@ -1,0 +1,146 @@
+"""What a job would take: time, and room on the disk. Nothing is written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from shared import proposals, workers
+from shared.models import Image, Item, Job, Prior
+from shared.proposals import Proposal
+from shared.queue import Queue
+from shared.spec import ExpansionSpec, ResolvedSpec
+from shared.states import ItemState
+
+_CHUNK = 1000
+_RECENT = 20
+"""Of the jobs that are like it, so many are asked how long their items took."""
+_BYTES_A_PIXEL = {"png": 0.7, "jpeg": 0.4}
+"""Of a grey X-ray at our settings, per channel, roughly."""
+_CPU_SECONDS = 2e-8
+"""Per step, byte of the prior's weights, and share of its native canvas: measured with the built-in prior, roughly."""
+_GPU_SECONDS = _CPU_SECONDS / 60
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a job would take."""
+
+    images: int
+    """Source images that would be expanded."""
+    items: int
+    """New images in the end."""
+    reused: int
+    """Those of them that were made before and would be taken over."""
+    seconds: float
+    """Of all workers that are there now, if they do nothing else."""
+    basis: Literal["measured", "guess"]
+    """Whether items like these were made here before, or the time is only guessed from the prior's size."""
+    workers: int
+    bytes_needed: int
+    bytes_free: int | None
+    """None where that is not known."""
+    warnings: list[str]
+
+
+def of(
+    session: Session,
+    owner: str,
+    spec: ExpansionSpec,
+    prior: Prior,
+    max_items: int,
+    bytes_free: int | None,
+    min_free: int = 0,
+) -> Estimate:
+    """What a job of this spec would take.
+
+    `bytes_free` is what the storage has left, of which `min_free` stay free. Raises what `proposals.of` raises.
+    """
+    proposal = proposals.of(session, owner, spec, prior, max_items)
+    items = len(proposal.images) * spec.variants
+    reused = _reused(session, owner, spec, proposal) if spec.reuse else 0
+    at_work = [worker for worker in workers.alive(session) if Queue.GPU in worker.queues.split(",")]
+    measured = _measured(session, proposal.resolved)
+    each = measured or _guessed(proposal.resolved, prior, on_gpu=any("cpu" not in worker.device for worker in at_work))
+    needed = _bytes(session, spec, proposal, items - reused, items)
+    hindered = []
+    if not at_work:
+        hindered.append("No worker is there at the moment: nothing is made until one is started.")
+    if bytes_free is not None and needed > bytes_free - min_free:
+        hindered.append("There is less room on the disk than this needs: the job will wait when it is full.")
+    return Estimate(
+        images=len(proposal.images),
+        items=items,
+        reused=reused,
+        seconds=(items - reused) * each / max(1, len(at_work)),
+        basis="measured" if measured else "guess",
+        workers=len(at_work),
+        bytes_needed=needed,
+        bytes_free=bytes_free,
+        warnings=hindered + proposal.warnings,
+    )
+
+
+def _reused(session: Session, owner: str, spec: ExpansionSpec, proposal: Proposal) -> int:
+    """How many of the items the owner has finished before."""
+    keys = [
+        proposals.seed_and_key(spec, proposal.resolved, image, variant)[1]
+        for image in proposal.images
+        for variant in range(1, spec.variants + 1)
+    ]
+    mine = select(func.count(Item.work_key.distinct())).join(Item.job)
+    mine = mine.where(Item.state == ItemState.DONE, Job.owner == owner)
+    chunks = (keys[start : start + _CHUNK] for start in range(0, len(keys), _CHUNK))
+    return sum(session.scalar(mine.where(Item.work_key.in_(chunk))) or 0 for chunk in chunks)
+
+
+def _measured(session: Session, resolved: ResolvedSpec) -> float | None:
+    """Seconds that an item took in the latest jobs of whomever, with as large a canvas and the same kind of steps."""
+    alike = (
+        select(Job.id)
+        .where(
+            Job.resolved["prior_sha256"].as_string() == resolved.prior_sha256,
+            Job.resolved["long_side"].as_integer() == resolved.long_side,
+            Job.resolved["preset"].as_string() == resolved.preset,
+        )
+        .order_by(Job.created_at.desc())
+        .limit(_RECENT)
+    )
+    seconds = func.avg(Item.seconds).label("seconds")
+    made = (Item.state == ItemState.DONE) & Item.seconds.is_not(None) & Item.reused_from.is_(None)
+    rows = session.execute(select(Item.job_id, seconds).where(Item.job_id.in_(alike), made).group_by(Item.job_id)).all()
+    if not rows:
+        return None
+    steps = {job.id: _steps(ResolvedSpec.model_validate(job.resolved)) for job in _jobs(session, [r[0] for r in rows])}
+    return float(sum(row.seconds / steps[row.job_id] for row in rows) / len(rows)) * _steps(resolved)
+
+
+def _jobs(session: Session, ids: Sequence[str]) -> Sequence[Job]:
+    return session.scalars(select(Job).where(Job.id.in_(ids))).all()
+
+
+def _guessed(resolved: ResolvedSpec, prior: Prior, *, on_gpu: bool) -> float:
+    share = (resolved.long_side / prior.native_size) ** 2
+    return (_GPU_SECONDS if on_gpu else _CPU_SECONDS) * prior.size * share * _steps(resolved)
+
+
+def _steps(resolved: ResolvedSpec) -> float:
+    # A step of the finish uses the decoder alone.
+    return resolved.steps + resolved.finish / 4
+
+
+def _bytes(session: Session, spec: ExpansionSpec, proposal: Proposal, new: int, items: int) -> int:
+    """Room for the new images, and for a zip of all of them and of the originals."""
+    wanted = spec.output.image_format
+    sizes = [
+        float(image.size) if wanted == "same" else image.width * image.height * _BYTES_A_PIXEL[wanted]
+        for image in proposal.images
+    ]
+    mean = sum(sizes) / len(sizes)
+    originals = 0
+    if spec.output.include_originals:
+        all_of_it = select(func.sum(Image.size)).where(Image.dataset_id == proposal.dataset.id)
+        originals = session.scalar(all_of_it) or 0
+    return round(mean * (new + items)) + originals

@@ -1,0 +1,87 @@
+"""What a spec comes to on its dataset, before anything is written: which images, with which numbers, and what its owner
+should know."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, defer
+
+from shared import advice, datasets, priors
+from shared.errors import Invalid
+from shared.models import Dataset, Image, Prior
+from shared.spec import ExpansionSpec, ResolvedSpec, item_seed, resolve, work_key
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A spec that a job can be made of."""
+
+    dataset: Dataset
+    resolved: ResolvedSpec
+    images: Sequence[Image]
+    """Those to be expanded, in the order of their items."""
+    warnings: list[str]
+
+
+def of(session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_items: int) -> Proposal:
+    """What a spec comes to.
+
+    Raises:
+        NotFound, Conflict, Invalid: the dataset is not there, not checked yet, or rejected.
+        Invalid: the spec names a split the dataset does not have, or yields no item, or more than `max_items`.
+    """
+    dataset = datasets.get_ready(session, owner, spec.dataset_id)
+    unknown = [split for split in spec.splits if split not in dataset.splits]
+    if unknown:
+        raise Invalid(f"The dataset has no split {unknown[0]!r}. It has: {', '.join(dataset.splits)}.")
+    priors.check_canvas(prior, spec.canvas.long_side)
+    resolved = resolve(spec, prior_sha256=prior.sha256, native_size=prior.native_size, multiple=prior.multiple)
+    found = session.scalars(
+        select(Image)
+        .where(Image.dataset_id == dataset.id, Image.split.in_(spec.splits))
+        .order_by(Image.sha256, Image.id)
+        # Nothing here asks for the outlines, which may be most of a row.
+        .options(defer(Image.outlines))
+    ).all()
+    images = advice.chosen(spec, found)
+    if not images:
+        raise Invalid(
+            f"There is nothing to expand: none of the {len(found)} images in {', '.join(spec.splits)} has a label."
+        )
+    advice.refuse(resolved, images)
+    if spec.output.format not in ("same", dataset.format):
+        stored = select(Image.path).where(Image.dataset_id == dataset.id, ~Image.upright)
+        advice.refuse_conversion(spec.output.format, session.scalars(stored).all())
+    if len(images) * spec.variants > max_items:
+        raise Invalid(f"The job would make {len(images) * spec.variants} images; the limit is {max_items}.")
+    said = advice.warnings(spec, resolved, found, images) + _known_to_the_prior(session, dataset, prior)
+    return Proposal(dataset, resolved, images, said)
+
+
+def seed_and_key(spec: ExpansionSpec, resolved: ResolvedSpec, image: Image, variant: int) -> tuple[int, str]:
+    """Seed and work key of one variant of an image."""
+    seed = item_seed(spec.seed, image.sha256, variant)
+    return seed, key(resolved, image, variant, seed)
+
+
+def key(resolved: ResolvedSpec, image: Image, variant: int, seed: int) -> str:
+    """The work key of one variant of an image."""
+    return work_key(
+        resolved,
+        source_sha256=image.sha256,
+        label_sha256=image.label_sha256,
+        mask_sha256=image.mask_sha256,
+        upright=image.upright,
+        white=image.white,
+        variant=variant,
+        seed=seed,
+    )
+
+
+def _known_to_the_prior(session: Session, dataset: Dataset, prior: Prior) -> list[str]:
+    learned = priors.trained_on(session, prior.name)
+    if not learned:
+        return []
+    rows = session.execute(select(Image.split, Image.sha256).where(Image.dataset_id == dataset.id))
+    return advice.known_to_the_prior([(split, sha256) for split, sha256 in rows], learned)

@@ -1,0 +1,95 @@
+"""What a job would take: items, time, room."""
+
+from typing import Any
+
+import pytest
+from rows import PRIOR, add_dataset, claim, new_image, settle
+from sqlalchemy import func, select
+
+from shared import estimates, jobs, priors, workers
+from shared.db import Sessions
+from shared.errors import Invalid
+from shared.estimates import Estimate
+from shared.models import Item, Job, Prior
+from shared.spec import ExpansionSpec
+
+
+@pytest.fixture
+def dataset_id(sessions: Sessions) -> str:
+    """Three images to train, one without a label, and one to validate; a prior."""
+    with sessions.write() as session:
+        session.add(Prior(name="builtin", sha256=PRIOR.sha256, native_size=128, multiple=16, size=10**7, card=""))
+        images = [new_image(name) for name in "abc"]
+        return add_dataset(session, *images, new_image("d", boxes=0), new_image("e", split="valid"))
+
+
+def estimate(sessions: Sessions, dataset_id: str, free: int | None = 10**9, **spec: Any) -> Estimate:
+    wanted = ExpansionSpec.model_validate({"dataset_id": dataset_id, **spec})
+    with sessions.read() as session:
+        return estimates.of(session, "local", wanted, priors.find(session, wanted.prior), 1000, free)
+
+
+def make(sessions: Sessions, dataset_id: str, **spec: Any) -> None:
+    """A job of which every item took a second."""
+    wanted = ExpansionSpec.model_validate({"dataset_id": dataset_id, **spec})
+    with sessions.write() as session:
+        jobs.create(session, "local", wanted, priors.find(session, wanted.prior), 1000)
+    for work in claim(sessions, 100):
+        assert settle(sessions, work)
+
+
+def test_a_guess_grows_with_the_steps_and_says_that_it_is_one(sessions: Sessions, dataset_id: str) -> None:
+    few, many = (estimate(sessions, dataset_id, sampler={"steps": steps, "finish": 0}) for steps in (20, 40))
+    assert (few.images, few.items, few.reused, few.basis) == (3, 6, 0, "guess")
+    assert many.seconds == pytest.approx(2 * few.seconds)
+    assert many.seconds > 0
+
+
+def test_what_was_made_here_before_is_measured(sessions: Sessions, dataset_id: str) -> None:
+    make(sessions, dataset_id, sampler={"steps": 20, "finish": 0}, seed=7)
+    found = estimate(sessions, dataset_id, sampler={"steps": 40, "finish": 0})
+    assert (found.basis, found.seconds) == ("measured", pytest.approx(6 * 2.0))
+    other = estimate(sessions, dataset_id, canvas={"long_side": 256})
+    assert other.basis == "guess"
+
+
+def test_what_was_finished_before_takes_no_time_again(sessions: Sessions, dataset_id: str) -> None:
+    make(sessions, dataset_id, variants=1)
+    found = estimate(sessions, dataset_id, variants=3)
+    assert (found.items, found.reused, found.seconds) == (9, 3, pytest.approx(6.0))
+    anew = estimate(sessions, dataset_id, variants=3, reuse=False)
+    assert (anew.reused, anew.seconds) == (0, pytest.approx(9.0))
+
+
+def test_workers_share_the_time(sessions: Sessions, dataset_id: str) -> None:
+    alone = estimate(sessions, dataset_id)
+    assert "No worker is there" in alone.warnings[0]
+    with sessions.write() as session:
+        for name in ("one", "two"):
+            workers.seen(session, name, "gpu", "cpu")
+        workers.seen(session, "three", "cpu", "cpu")
+    shared = estimate(sessions, dataset_id)
+    assert (shared.workers, shared.seconds) == (2, pytest.approx(alone.seconds / 2))
+    assert not any("No worker" in warning for warning in shared.warnings)
+
+
+def test_room_is_for_the_new_images_and_a_zip_of_all(sessions: Sessions, dataset_id: str) -> None:
+    # Six new images of about 1,000 bytes, twice; five originals in the zip.
+    assert estimate(sessions, dataset_id).bytes_needed == 12_000 + 5_000
+    assert estimate(sessions, dataset_id, output={"include_originals": False}).bytes_needed == 12_000
+    assert any("less room" in each for each in estimate(sessions, dataset_id, free=16_999).warnings)
+    assert not any("less room" in each for each in estimate(sessions, dataset_id, free=17_000).warnings)
+    assert not any("less room" in each for each in estimate(sessions, dataset_id, free=None).warnings)
+
+
+def test_what_a_job_would_warn_of_is_told_before(sessions: Sessions, dataset_id: str) -> None:
+    assert "1 images without a label are not expanded." in estimate(sessions, dataset_id).warnings
+
+
+def test_what_a_job_would_refuse_is_refused_and_nothing_is_written(sessions: Sessions, dataset_id: str) -> None:
+    with pytest.raises(Invalid, match="no split 'test'"):
+        estimate(sessions, dataset_id, splits=["test"])
+    estimate(sessions, dataset_id)
+    with sessions.read() as session:
+        assert session.scalar(select(func.count()).select_from(Job)) == 0
+        assert session.scalar(select(func.count()).select_from(Item)) == 0

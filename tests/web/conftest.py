@@ -1,0 +1,105 @@
+"""A browser, and the real service that it looks at: everything `regrow serve` starts, on small phantoms."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from live import free_port, until
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from regrow import Client
+from regrow.errors import ClientError
+from samples.phantoms import write_dataset
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium, or any Chrome on the path. Without one these tests are skipped, but not in CI."""
+    found = next(filter(None, map(shutil.which, _NAMES)), None)
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("no chromium: the tests of the pages need one (Debian: apt-get install chromium)")
+        pytest.skip("no chromium or Chrome on the path")
+    expect.set_options(timeout=120_000)
+    with sync_playwright() as play:
+        # Chromium's own sandbox does not start for root, nor in most containers.
+        launched = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def address(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a service that is ready to work."""
+    data, port = tmp_path_factory.mktemp("served"), free_port()
+    command = [sys.executable, "-m", "regrow", "serve", "--port", str(port), "--data", str(data)]
+    environment = os.environ | {"REGROW_SAMPLERS": "1", "REGROW_THREADS": "1", "REGROW_SWEEP_SECONDS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        with Client(f"http://127.0.0.1:{port}") as regrow:
+            until(lambda: _ready(regrow), 180, "the service is ready")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
+@pytest.fixture
+def regrow(address: str) -> Iterator[Client]:
+    with Client(address) as client:
+        yield client
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """A page of a browser that has been nowhere. That a script failed, or was not let run, is an error."""
+    context = browser.new_context(base_url=address, accept_downloads=True, reduced_motion="reduce")
+    opened = context.new_page()
+    opened.set_default_timeout(120_000)
+    complaints: list[str] = []
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("console", lambda said: complaints.append(said.text) if "Content Security Policy" in said.text else None)
+    yield opened
+    context.close()
+    assert not complaints
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A YOLO dataset of four phantoms: three to train, one to validate."""
+    path = tmp_path_factory.mktemp("phantoms") / "fractures.zip"
+    write_dataset(path, 4, 7, (96, 120))
+    return path
+
+
+@pytest.fixture(scope="session")
+def wrong(phantoms: Path) -> Path:
+    """The same with a class that there is not, in one label file."""
+    path = phantoms.parent / "wrong.zip"
+    with zipfile.ZipFile(phantoms) as right, zipfile.ZipFile(path, "w") as spoilt:
+        for name in right.namelist():
+            label = name == "labels/train/phantom_0001.txt"
+            spoilt.writestr(name, b"7 0.5 0.5 0.1 0.1\n" if label else right.read(name))
+    return path
+
+
+@pytest.fixture(scope="session")
+def dataset_id(address: str, phantoms: Path) -> str:
+    """A dataset that is ready."""
+    with Client(address) as client:
+        return client.wait_dataset(client.upload(phantoms)["id"])["id"]
+
+
+def _ready(regrow: Client) -> bool:
+    try:
+        return regrow.ready()["ready"]
+    except ClientError:
+        return False
