@@ -3,12 +3,13 @@
 import ipaddress
 import logging
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from anyio import to_thread
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
@@ -21,8 +22,12 @@ log = logging.getLogger(__name__)
 
 COOKIE = "regrow_session"
 SESSION = "/v1/session"
-OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
+SIGN_IN = "/sign-in"
+OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json", SIGN_IN})
 """What is answered without a key: nothing that belongs to a project."""
+
+_FILES = ("/docs/", "/static/")
+"""What pages are made of; open too."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # Only a proxy sends one of these, and then nobody knows from where the request comes.
@@ -111,7 +116,11 @@ class Keys:
 
 
 def refusal(request: Request, error: Unauthorized) -> Response:
-    """What is answered to somebody without a key that counts. A cookie that counts no more is taken back."""
+    """What is answered to somebody without a key that counts: to a browser the page to sign in at, which says so. A
+    cookie that counts no more is taken back."""
+    if _wants_a_page(request):
+        asked = request.url.path + ("?" + request.url.query if request.url.query else "")
+        return RedirectResponse(f"{SIGN_IN}?{urlencode({'then': asked})}", 303)
     named = ', error="invalid_token"' if "authorization" in request.headers else ""
     answer = problems.response(401, error.detail, headers={"WWW-Authenticate": problems.CHALLENGE + named})
     if COOKIE in request.cookies:
@@ -133,7 +142,13 @@ def forget_cookie(request: Request, response: Response) -> None:
 
 def _is_open(scope: Scope) -> bool:
     path: str = scope["path"]
-    return path in OPEN or path.startswith("/docs/") or (path, scope["method"]) == (SESSION, "POST")
+    return path in OPEN or path.startswith(_FILES) or (path, scope["method"]) == (SESSION, "POST")
+
+
+def _wants_a_page(request: Request) -> bool:
+    """Whether a person's browser asks for a page, and not a program or a script of the page for something else."""
+    navigates = request.headers.get("sec-fetch-mode", "navigate") == "navigate"
+    return request.method == "GET" and navigates and request.headers.get("accept", "").startswith("text/html")
 
 
 def _is_local(request: Request) -> bool:

@@ -1,12 +1,14 @@
 """All pages, for the application to take in."""
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
-from api.web import datasets, expansions, jobs, priors, site
+from api.deps import counted
+from api.web import datasets, door, expansions, jobs, priors, site
 
 
 def install(app: FastAPI) -> None:
     """Add the pages to an application, and the files they are made of."""
+    app.include_router(door.pages)
     for router in (datasets.pages, expansions.pages, expansions.pictures, jobs.pages, priors.pages):
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(counted)])
     site.install(app)

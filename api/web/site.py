@@ -15,17 +15,11 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from api import VERSION
+from api import VERSION, auth
 from api.web import words
 from shared.errors import Fault, RegrowError
 
 _HERE = Path(__file__).parent
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-"""Nothing but our own files runs or styles, and nothing is asked of another machine. The style sheet of Pico has icons
-as `data:`."""
 _SEE_OTHER = 303
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -43,9 +37,11 @@ def install(app: FastAPI) -> None:
 
 def show(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
     """A template of `templates/` as a page. `values` are what it is told."""
-    text = _templates().get_template(template).render(path=request.url.path, version=VERSION, **values)
-    headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache", "Referrer-Policy": "same-origin"}
-    return HTMLResponse(text, status, headers)
+    # On what is open to all nobody has asked who it is.
+    who = getattr(request.state, "caller", auth.NOBODY).name
+    told = {"path": request.url.path, "version": VERSION, "who": "" if who == auth.NOBODY.name else who}
+    text = _templates().get_template(template).render(**told, **values)
+    return HTMLResponse(text, status, {"Cache-Control": "no-cache"})
 
 
 def go(path: str) -> Response:

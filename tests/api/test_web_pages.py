@@ -1,0 +1,145 @@
+"""The pages without a browser: what is sent, and to whom."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from doors import Keyring, app_client, bearer
+from service import MISSING, Service
+from starlette.testclient import TestClient
+
+from shared.db import Sessions
+from shared.queue import Task
+from shared.storage import Folder
+
+STATIC = Path(__file__).resolve().parents[2] / "api" / "web" / "static"
+HTML = {"Accept": "text/html,application/xhtml+xml"}
+
+
+@pytest.fixture
+def strict(sessions: Sessions, storage: Folder, hints: list[Task]) -> TestClient:
+    """Where everybody needs a key."""
+    return app_client(sessions, storage, hints, require_key=True)
+
+
+@pytest.fixture
+def paths(service: Service) -> list[str]:
+    """Every page there is, of things that are there."""
+    dataset_id = service.ready(3)
+    job = service.job(dataset_id)
+    service.do(1)
+    service.fail(1)
+    item = service.get(f"/v1/jobs/{job['id']}/items")["items"][0]["id"]
+    rejected, checking = service.rejected(), service.checking()
+    jobs, sets = f"/jobs/{job['id']}", f"/datasets/{dataset_id}"
+    of_jobs = ["/jobs", jobs, f"{jobs}/items", f"{jobs}/items/{item}", f"{jobs}/items/{item}?view=mask"]
+    of_sets = ["/datasets", sets, f"{sets}/expand", f"/datasets/{rejected}", f"/datasets/{checking}"]
+    return [*of_jobs, *of_sets, f"/pilots?job={job['id']}", "/priors", "/sign-in", f"/datasets/{MISSING}"]
+
+
+def pages(service: Service, paths: list[str]) -> Iterator[tuple[str, str]]:
+    for path in paths:
+        answer = service.client.get(path, headers=HTML)
+        assert answer.status_code == (404 if MISSING in path else 200), path
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+        yield path, answer.text
+
+
+def test_nothing_on_a_page_needs_more_than_the_policy_allows(service: Service, paths: list[str]) -> None:
+    for path, text in pages(service, paths):
+        assert re.findall(r"<script(?![^>]* src=)", text) == [], path
+        assert re.findall(r"<style|\sstyle=|\son[a-z]+=|javascript:", text) == [], path
+        linked = re.findall(r'(?:src|href|action|hx-get|hx-post)="([^"]*)"', text)
+        assert linked
+        assert [link for link in linked if not link.startswith(("/", "?", "#", "data:,"))] == [], path
+
+
+def test_every_file_that_a_page_names_is_there_and_it_is_small(service: Service, paths: list[str]) -> None:
+    for path, text in pages(service, paths):
+        first = len(text)
+        for file in re.findall(r'(?:src|href)="(/static/[^"]+)"', text):
+            with service.client.stream("GET", file, headers={"Accept-Encoding": "gzip"}) as answer:
+                assert answer.status_code == 200, file
+                assert answer.headers["cache-control"] == "no-cache"
+                first += sum(map(len, answer.iter_raw()))
+        assert 30_000 < first < 100_000, (path, first)
+
+
+def test_no_file_of_ours_names_another_machine() -> None:
+    ours = [*STATIC.glob("*.js"), *STATIC.glob("*.css"), *STATIC.parent.glob("templates/*.html")]
+    assert len(ours) > 10
+    assert [path.name for path in ours if re.search(r"https?://", path.read_text())] == []
+
+
+def test_every_vendored_file_has_its_version_and_licence() -> None:
+    vendor = STATIC / "vendor"
+    listed = re.findall(
+        r"^\| `([\w./]+)` .*\| (\d+\.\d+\.\d+) \| .*`([\w.]+)`", (vendor / "README.md").read_text(), re.M
+    )
+    files = {name for name, _, _ in listed} | {licence for _, _, licence in listed}
+    there = {path.name for path in vendor.iterdir()} - {"README.md"}
+    assert {name for name in files if "/" not in name and not name.startswith("axe")} == there
+
+
+def test_a_browser_without_a_key_is_led_to_sign_in_and_back(strict: TestClient, sessions: Sessions) -> None:
+    led = strict.get("/jobs?cursor=x", headers=HTML, follow_redirects=False)
+    assert (led.status_code, led.headers["location"]) == (303, "/sign-in?then=%2Fjobs%3Fcursor%3Dx")
+    assert strict.get("/v1/jobs").status_code == 401
+    assert strict.get("/v1/jobs", headers=HTML | {"Sec-Fetch-Mode": "cors"}).status_code == 401
+    assert 'value="/jobs?cursor=x"' in strict.get(led.headers["location"]).text
+    wrong = strict.post("/sign-in", data={"key": "rg_nonsense", "then": "/jobs"})
+    assert wrong.status_code == 401
+    assert 'role="alert"' in wrong.text
+    key = Keyring(sessions).make()
+    inside = strict.post("/sign-in", data={"key": key, "then": "/jobs"}, follow_redirects=False)
+    assert (inside.status_code, inside.headers["location"]) == (303, "/jobs")
+    assert "Sign out anna" in strict.get("/jobs", headers=HTML).text
+    own = {"Origin": "http://127.0.0.1:8000"}
+    assert strict.post("/sign-out", headers=own, follow_redirects=False).headers["location"] == "/sign-in"
+    assert strict.get("/jobs", headers=HTML, follow_redirects=False).status_code == 303
+
+
+@pytest.mark.parametrize("then", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"])
+def test_nobody_is_led_elsewhere(strict: TestClient, sessions: Sessions, then: str) -> None:
+    key = Keyring(sessions).make()
+    answer = strict.post("/sign-in", data={"key": key, "then": then}, follow_redirects=False)
+    assert answer.headers["location"] == "/datasets"
+
+
+def test_pages_of_another_project_are_not_there(
+    service: Service, strict: TestClient, sessions: Sessions, paths: list[str]
+) -> None:
+    foreign = bearer(Keyring(sessions).make("elbow"))
+    assert ">fractures<" in service.client.get("/datasets").text
+    of_one = [path for path in paths if re.search("[0-9a-f]{32}", path)]
+    assert len(of_one) > 8
+    assert {strict.get(path, headers=foreign).status_code for path in of_one} == {404}
+    for path in ("/datasets", "/jobs", "/priors"):
+        assert ">fractures<" not in strict.get(path, headers=foreign).text
+    before = service.get("/v1/jobs"), service.get("/v1/datasets")
+    job, dataset = (service.get(path)["items"][0]["id"] for path in ("/v1/jobs", "/v1/datasets"))
+    forms = [f"/jobs/{job}/cancel", f"/jobs/{job}/decision/delete", f"/datasets/{dataset}/delete"]
+    assert {strict.post(path, headers=foreign).status_code for path in [*forms, f"/datasets/{dataset}/expand"]} == {404}
+    assert before == (service.get("/v1/jobs"), service.get("/v1/datasets"))
+
+
+def test_a_form_that_another_sites_page_sends_is_refused(service: Service) -> None:
+    job = service.job(service.ready(1))["id"]
+    answer = service.client.post(f"/jobs/{job}/cancel", headers={"Origin": "https://evil.example"})
+    assert answer.status_code == 403
+    assert service.get(f"/v1/jobs/{job}")["state"] == "queued"
+
+
+def test_names_are_text_and_never_markup(service: Service) -> None:
+    job = service.job(service.ready(1), name="<img src=x onerror=alert(1)>")["id"]
+    text = service.client.get(f"/jobs/{job}").text
+    assert "<img src=x" not in text
+    assert "&lt;img src=x" in text
+
+
+def test_what_waits_says_why_and_what_to_do(service: Service) -> None:
+    job = service.job(service.ready(1))["id"]
+    assert "No worker has been seen for half a minute" in service.client.get(f"/jobs/{job}").text
