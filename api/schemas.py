@@ -417,6 +417,14 @@ class Readiness(BaseModel):
 
     ready: bool
     parts: dict[str, str] = Field(
-        description="`database`, `broker`, `storage` and `workers`: `ok`, or why not.",
-        examples=[{"database": "ok", "broker": "ok", "storage": "ok", "workers": "no worker seen on queue gpu"}],
+        description="`database`, `migrations`, `broker`, `storage` and `workers`: `ok`, or why not.",
+        examples=[
+            {
+                "database": "ok",
+                "migrations": "ok",
+                "broker": "ok",
+                "storage": "ok",
+                "workers": "no worker seen on queue gpu in the last 30 s",
+            }
+        ],
     )

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,7 +36,7 @@ HELP = """Expand small labelled object-detection datasets: regrow everything but
 
 EPILOG = """Exit codes: 0 ok; 1 unexpected error; 2 wrong usage; 3 server unreachable; 4 request refused or dataset
 rejected; 5 the job was cancelled, has failed items or has no archive, or the training did
-not end as a prior; 130 interrupted."""
+not end as a prior; 6 the doctor found something broken; 130 interrupted."""
 
 app = typer.Typer(
     name="regrow",
@@ -85,6 +86,27 @@ def serve(
         local.serve(host, port, data, _say, with_parent=with_parent)
     except Refused as error:
         fail(Exit.USAGE, str(error))
+
+
+@app.command()
+def doctor(
+    data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The data folder; left out: REGROW_DATA, or `data`.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Look at each part of the installation on this machine, and say what to do about what is broken."""
+    try:
+        from regrow import doctor
+    except ModuleNotFoundError as error:
+        fail(Exit.UNEXPECTED, f"{error.name} is missing: pip install 'regrow[api,worker]'")
+    findings = list(doctor.examine(data))
+    well = all(finding.state != "failed" for finding in findings)
+    if as_json:
+        print(json.dumps({"well": well, "findings": [asdict(finding) for finding in findings]}, indent=2))
+    else:
+        doctor.told(findings, _say)
+    raise typer.Exit(Exit.OK if well else Exit.UNWELL)
 
 
 @app.command()

@@ -25,6 +25,7 @@ class Exit(IntEnum):
     UNREACHABLE = 3
     REFUSED = 4
     INCOMPLETE = 5
+    UNWELL = 6
     INTERRUPTED = 130
 
 

@@ -90,7 +90,7 @@ def make_sessions(url: str) -> Sessions:
         path = Path(parsed.database)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         kind = file_system(path.parent)
-        if kind in _NETWORK_FILE_SYSTEMS:
+        if is_network(kind):
             raise NotConfigured(
                 f"{path} lies on a network file system ({kind}), where SQLite loses data. "
                 "Set REGROW_DATA to a local folder, or REGROW_DATABASE_URL to a PostgreSQL database."
@@ -108,6 +108,11 @@ def lock_table(session: Session, table: type[Base]) -> None:
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"LOCK TABLE {table.__tablename__} IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def is_network(kind: str) -> bool:
+    """Whether a kind of file system is one of a network, where SQLite's locks do not hold."""
+    return kind in _NETWORK_FILE_SYSTEMS
 
 
 def file_system(path: Path) -> str:

@@ -5,11 +5,12 @@ from prometheus_client.exposition import choose_encoder
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+import migrations
 from api.deps import Parts, PartsDep
 from api.schemas import Health, Readiness
 from shared import workers
 from shared.db import Sessions
-from shared.models import Item
+from shared.errors import NotConfigured
 from shared.queue import BrokerAway
 from shared.states import Wait
 from shared.storage import Folder
@@ -17,6 +18,7 @@ from shared.storage import Folder
 router = APIRouter(tags=["health"])
 
 OK = "ok"
+_UNKNOWN = "not known without the database"
 
 
 @router.get("/healthz", summary="Is the API there?")
@@ -31,13 +33,14 @@ def get_health() -> Health:
     responses={503: {"model": Readiness, "description": "Something is missing; `parts` says what."}},
 )
 def get_readiness(parts: PartsDep, response: Response) -> Readiness:
-    """Asks the database, the broker and the storage, and looks for a worker on each queue."""
-    found = {
-        "database": _database(parts.sessions),
-        "broker": _broker(parts),
-        "storage": _storage(parts.storage),
-    }
-    found["workers"] = _workers(parts.sessions) if found["database"] == OK else "not known without the database"
+    """Asks the database, whether it has the form that this version needs, the broker and the storage, and looks for a
+    worker on each queue."""
+    found = {"database": _database(parts.sessions)}
+    there = found["database"] == OK
+    found["migrations"] = _migrations(parts.sessions) if there else _UNKNOWN
+    found["broker"] = _broker(parts)
+    found["storage"] = _storage(parts.storage)
+    found["workers"] = _workers(parts.sessions) if there and found["migrations"] == OK else _UNKNOWN
     ready = all(said == OK for said in found.values())
     response.status_code = 200 if ready else 503
     return Readiness(ready=ready, parts=found)
@@ -58,9 +61,19 @@ def get_metrics(parts: PartsDep, request: Request) -> Response:
 def _database(sessions: Sessions) -> str:
     try:
         with sessions.read() as session:
-            session.execute(select(Item.id).limit(1))
-    except SQLAlchemyError as error:
-        return f"no answer, or not migrated ({type(error).__name__}); the log of the database says more"
+            session.execute(select(1))
+    except SQLAlchemyError:
+        return "no answer; is REGROW_DATABASE_URL right, and the database running?"
+    return OK
+
+
+def _migrations(sessions: Sessions) -> str:
+    try:
+        migrations.check(sessions.engine)
+    except NotConfigured as error:
+        return error.detail
+    except SQLAlchemyError:
+        return _UNKNOWN
     return OK
 
 

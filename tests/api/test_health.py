@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from api.main import create_app, from_settings
@@ -38,7 +39,7 @@ def working(sessions: Sessions, *queues: str) -> None:
 
 def test_it_is_ready_when_every_part_answers(sessions: Sessions, storage: Folder, redis_url: str) -> None:
     working(sessions, "cpu", "gpu")
-    parts = {"database": "ok", "broker": "ok", "storage": "ok", "workers": "ok"}
+    parts = dict.fromkeys(("database", "migrations", "broker", "storage", "workers"), "ok")
     assert readiness(sessions, storage, redis_url) == (200, parts)
     assert not list(storage.root.rglob("*readyz*"))
 
@@ -65,9 +66,34 @@ def test_a_database_without_tables_is_named(tmp_path: Path, storage: Folder, red
     status, parts = readiness(empty, storage, redis_url)
     empty.dispose()
     assert status == 503
-    assert parts["database"].startswith("no answer, or not migrated")
+    assert parts["database"] == "ok"
+    assert parts["migrations"].startswith("The database is empty. `python -m migrations`")
     assert parts["workers"] == "not known without the database"
     assert str(tmp_path) not in str(parts)
+
+
+@pytest.mark.parametrize(
+    ("revision", "said"), [("0001", "of an earlier Regrow (revision 0001"), ("9999", "of a newer Regrow")]
+)
+def test_a_database_of_another_version_is_named(
+    sessions: Sessions, storage: Folder, redis_url: str, revision: str, said: str
+) -> None:
+    with sessions.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+    status, parts = readiness(sessions, storage, redis_url)
+    assert status == 503
+    assert said in parts["migrations"]
+    assert (parts["database"], parts["broker"]) == ("ok", "ok")
+
+
+def test_a_database_that_is_away_is_named(tmp_path: Path, storage: Folder, redis_url: str) -> None:
+    away = make_sessions("postgresql://regrow:hunter22@127.0.0.1:1/regrow")
+    status, parts = readiness(away, storage, redis_url)
+    away.dispose()
+    assert status == 503
+    assert parts["database"].startswith("no answer")
+    assert parts["migrations"] == parts["workers"] == "not known without the database"
+    assert "hunter22" not in str(parts)
 
 
 def test_a_storage_that_cannot_be_written_is_named(sessions: Sessions, tmp_path: Path, redis_url: str) -> None:
