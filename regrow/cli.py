@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from regrow import DEFAULT_URL, forget, keys, manage, occasion, priors, report, upkeep
+from regrow import DEFAULT_URL, autostart, forget, keys, manage, occasion, priors, report, upkeep
 from regrow.options import (
     AsJson,
     Format,
@@ -257,6 +257,7 @@ forget.register(app)
 upkeep.register(app)
 app.add_typer(priors.app, name="priors")
 app.add_typer(keys.app, name="keys")
+app.add_typer(autostart.app, name="autostart")
 
 
 def main() -> None:
