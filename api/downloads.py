@@ -33,12 +33,12 @@ def answers(media_type: str, *problem: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def drawn(media_type: str) -> dict[int | str, dict[str, Any]]:
-    """What a route answers that draws a picture and knows its ETag before."""
+def drawn(media_type: str, *problem: int) -> dict[int | str, dict[str, Any]]:
+    """What a route answers that draws a picture and knows its ETag before; `problem` adds statuses of its own."""
     return {
         200: {"content": {media_type: {}}, "description": "The picture. Its ETag is that of what it is drawn from."},
         304: {"description": "The caller has the picture: it named its ETag in If-None-Match."},
-        **documented(400, 404, 422),
+        **documented(400, 404, 422, *problem),
     }
 
 

@@ -121,8 +121,7 @@ class Client:
 
     def image_preview(self, dataset_id: str, image_id: int, *, size: int = 256, boxes: bool = False) -> bytes:
         """A JPEG of an uploaded image, at most `size` pixels long; with `boxes`, what is labelled is drawn on it."""
-        asked = f"size={size}&boxes={boxes}".lower()
-        return self._wire.get(f"/v1/datasets/{dataset_id}/images/{image_id}/preview?{asked}").content
+        return self._wire.get(f"/v1/datasets/{dataset_id}/images/{image_id}/preview?{_drawn(size, boxes)}").content
 
     def preview_mask(self, dataset_id: str, image_id: int, mask: dict[str, Any], **more: Any) -> bytes:
         """A PNG of an image with a veil over what `mask` (as in `operator.mask` of an ExpansionSpec) hides.
@@ -231,6 +230,18 @@ class Client:
         """A new image, as it will be in the archive."""
         return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/image").content
 
+    def item_preview(self, job_id: str, item_id: int, *, size: int = 256, boxes: bool = False) -> bytes:
+        """A JPEG of a new image, at most `size` pixels long; with `boxes`, what is labelled is drawn on it."""
+        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/preview?{_drawn(size, boxes)}").content
+
+    def item_pair(self, job_id: str, item_id: int, *, size: int = 256, boxes: bool = False) -> bytes:
+        """A JPEG of the source and, to its right, the new image, each at most `size` pixels long."""
+        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/pair?{_drawn(size, boxes)}").content
+
+    def item_difference(self, job_id: str, item_id: int, *, factor: float = 4) -> bytes:
+        """A PNG of the source image's size: black is unchanged, else the difference, `factor` times as strong."""
+        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/difference?factor={factor}").content
+
     def item_mask(self, job_id: str, item_id: int) -> bytes:
         """A PNG of the source image's size: white was kept, black was regrown."""
         return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/mask").content
@@ -333,6 +344,10 @@ class Client:
             if page["next"] is None:
                 return
             cursor = f"&cursor={page['next']}"
+
+
+def _drawn(size: int, boxes: bool) -> str:
+    return f"size={size}&boxes={boxes}".lower()
 
 
 def over(job: Job) -> bool:

@@ -1,12 +1,14 @@
-"""Small pictures of originals, for people to look at: JPEGs, never larger than the original.
+"""Small pictures of originals and of what was made of them, for people to look at: never larger than the original.
 
-That of the usual size is made when an original is checked, from the pixels that are decoded anyway, and kept beside it.
-It can always be made anew.
+That of an original in the usual size is made when it is checked, from the pixels that are decoded anyway, and kept
+beside it. It can always be made anew.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BytesIO
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from shared import images
@@ -23,8 +25,24 @@ VERSION = 1
 _Boxes = Sequence[Sequence[float]]
 _Outlines = Sequence[Sequence[float] | None]
 
+AMPLIFIED = 4
+"""By how much a difference is amplified, unless asked otherwise."""
+
 _QUALITY = 85
+_GAP = 4
 _COLOURS = ("#ffb000", "#00c2ff", "#ff4d6d", "#7ddf64", "#c38bff", "#ff8a3d", "#3ddbb8", "#f7f052")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A new image and its source, as they lie in storage; the rest as `draw` takes it."""
+
+    key: str
+    source_sha256: str
+    path: str
+    upright: bool
+    white: int
+    labels: tuple[_Boxes, _Outlines]
 
 
 def make(image: Image.Image) -> bytes | None:
@@ -59,6 +77,43 @@ def draw(
         picture = images.shown(original, white)
     small = _small(picture, long_side)
     return _jpeg(_labelled(small, boxes, outlines) if boxes else small)
+
+
+def variant(storage: Folder, made: Made, long_side: int, *, labels: bool = False) -> bytes:
+    """A JPEG of a new image, as `draw` makes it of an original."""
+    return _jpeg(_shown(_opened(storage, made), made, long_side, labels=labels))
+
+
+def pair(storage: Folder, made: Made, long_side: int, *, labels: bool = False) -> bytes:
+    """A JPEG of the source and, to its right, the new image, each at most `long_side` pixels long."""
+    sides = [_shown(each, made, long_side, labels=labels) for each in (_source(storage, made), _opened(storage, made))]
+    (left, right), height = sides, sides[0].height
+    both = Image.new("RGB", (left.width + _GAP + right.width, height), "white")
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width + _GAP, 0))
+    return _jpeg(both)
+
+
+def difference(storage: Folder, made: Made, long_side: int | None = None, factor: float = AMPLIFIED) -> Image.Image:
+    """Where a new image differs from its source, as a grey picture: black where it does not, white where the mean of
+    the colours' differences is a `factor`-th of white or more. At the source's size, or at most `long_side` long."""
+    old, new = (images.colours(each) for each in (_source(storage, made), _opened(storage, made)))
+    levels = np.abs(new - old).mean(axis=0) * (255 * factor / made.white)
+    picture = Image.fromarray(np.clip(np.ceil(levels), 0, 255).astype(np.uint8))
+    return picture if long_side is None else _small(picture, long_side)
+
+
+def _opened(storage: Folder, made: Made) -> Image.Image:
+    return images.open_image(storage.read(made.key), made.path)
+
+
+def _source(storage: Folder, made: Made) -> Image.Image:
+    return images.open_image(storage.read(source_key(made.source_sha256)), made.path, upright=made.upright)
+
+
+def _shown(image: Image.Image, made: Made, long_side: int, *, labels: bool) -> Image.Image:
+    small = _small(images.shown(image, made.white), long_side)
+    return _labelled(small, *made.labels) if labels else small
 
 
 def _kept(storage: Folder, key: str, name: str) -> tuple[bytes, Image.Image] | None:

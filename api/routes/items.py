@@ -1,5 +1,6 @@
 """The items of a job: each a new image, made or to be made."""
 
+import json
 from typing import Annotated
 
 import numpy as np
@@ -9,22 +10,31 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
 from api import schemas
-from api.deps import Caller, SessionsDep, StorageDep
-from api.downloads import answers, download
+from api.deps import Caller, Parts, PartsDep, SessionsDep, StorageDep
+from api.downloads import answers, download, drawn, known
 from api.pages import AskedDep, Page
 from api.pictures import png
 from api.problems import documented
 from api.routes import HexId, Number
-from shared import items, jobs
+from shared import items, jobs, previews
 from shared.errors import Conflict
 from shared.images import at_source_size
 from shared.models import Image, Item
 from shared.plan import Labels, keep_mask
+from shared.previews import Made
 from shared.sources import uploaded_mask
 from shared.spec import ResolvedSpec
 from shared.states import ItemState
+from shared.storage import sha256
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/items", tags=["items"])
+
+# An item that is made again has another picture at the same address, so that a browser must ask each time.
+_ASK = {"Cache-Control": "private, no-cache"}
+_Size = Annotated[
+    int, Query(ge=16, le=previews.LARGEST, description="Pixels of an image's longer side; never more than it has.")
+]
+_WithBoxes = Annotated[bool, Query(description="Whether what is labelled is drawn on it.")]
 
 
 @router.get("", summary="List a job's items", responses=documented(404, 422))
@@ -66,25 +76,98 @@ def get_item_image(
     """As it is in the archive."""
     with sessions.read() as session:
         item = items.get(session, caller, job_id, item_id)
-        state, key, sha256 = item.state, item.result_key, item.result_sha256
-    if key is None or sha256 is None:
-        raise Conflict(f"Item {item_id} has no image: it is {state}.")
-    return download(request, storage.path(key), sha256)
+        state, key, digest = item.state, item.result_key, item.result_sha256
+    if key is None or digest is None:
+        raise _no_image(item_id, state)
+    answer = download(request, storage.path(key), digest)
+    answer.headers.update(_ASK)
+    return answer
+
+
+@router.get(
+    "/{item_id}/preview",
+    summary="A small picture of a new image",
+    response_class=Response,
+    responses=drawn("image/jpeg", 409),
+)
+def get_item_preview(
+    job_id: HexId,
+    item_id: Number,
+    caller: Caller,
+    parts: PartsDep,
+    request: Request,
+    size: _Size = previews.LONG_SIDE,
+    boxes: _WithBoxes = False,
+) -> Response:
+    """A JPEG, like that of an image of a dataset."""
+    made, etag = _made(parts, caller, job_id, item_id, ["preview", size, boxes])
+    if known(request, etag):
+        return _unchanged(etag)
+    return _drawn(previews.variant(parts.storage, made, size, labels=boxes), "image/jpeg", etag)
+
+
+@router.get(
+    "/{item_id}/pair",
+    summary="A new image beside its source",
+    response_class=Response,
+    responses=drawn("image/jpeg", 409),
+)
+def get_item_pair(
+    job_id: HexId,
+    item_id: Number,
+    caller: Caller,
+    parts: PartsDep,
+    request: Request,
+    size: _Size = previews.LONG_SIDE,
+    boxes: _WithBoxes = False,
+) -> Response:
+    """A JPEG: the source on the left, what was made of it on the right."""
+    made, etag = _made(parts, caller, job_id, item_id, ["pair", size, boxes])
+    if known(request, etag):
+        return _unchanged(etag)
+    return _drawn(previews.pair(parts.storage, made, size, labels=boxes), "image/jpeg", etag)
+
+
+@router.get(
+    "/{item_id}/difference",
+    summary="Where a new image differs from its source",
+    response_class=Response,
+    responses=drawn("image/png", 409),
+)
+def get_item_difference(
+    job_id: HexId,
+    item_id: Number,
+    caller: Caller,
+    parts: PartsDep,
+    request: Request,
+    size: Annotated[
+        int | None,
+        Query(ge=16, le=previews.LARGEST, description="Pixels of its longer side; left out: those of the source."),
+    ] = None,
+    factor: Annotated[
+        float, Query(ge=1, le=32, description="By how much the difference is amplified.")
+    ] = previews.AMPLIFIED,
+) -> Response:
+    """A grey PNG: black is unchanged. The mean of the colours' differences, amplified."""
+    made, etag = _made(parts, caller, job_id, item_id, ["difference", size, factor])
+    if known(request, etag):
+        return _unchanged(etag)
+    answer = png(previews.difference(parts.storage, made, size, factor))
+    answer.headers.update(_ASK | {"ETag": etag})
+    return answer
 
 
 @router.get(
     "/{item_id}/mask",
     summary="What of the source image is kept",
     response_class=Response,
-    responses={
-        200: {"content": {"image/png": {}}, "description": "White is kept, black is regrown."},
-        **documented(404, 409, 422),
-    },
+    responses=drawn("image/png", 409),
 )
 def get_item_mask(
-    job_id: HexId, item_id: Number, caller: Caller, sessions: SessionsDep, storage: StorageDep
+    job_id: HexId, item_id: Number, caller: Caller, sessions: SessionsDep, storage: StorageDep, request: Request
 ) -> Response:
-    """The mask at the size of the source image. It can be asked for before the item is made.
+    """The mask at the size of the source image: white is kept, black is regrown. It can be asked for before the item is
+    made.
 
     409 where the job's operator hides no pixels, such as a blur.
     """
@@ -92,6 +175,34 @@ def get_item_mask(
         item = items.get(session, caller, job_id, item_id)
         seed, source, resolved = item.seed, item.image, ResolvedSpec.model_validate(item.job.resolved)
         labels, size = Labels(source.boxes, source.outlines), (source.width, source.height)
-        name, mask_sha256 = source.path, source.mask_sha256
+        name, mask_sha256, etag = source.path, source.mask_sha256, f'"mask-{item.work_key}"'
+    if known(request, etag):
+        return _unchanged(etag)
     keep, placement = keep_mask(resolved, labels, *size, seed, uploaded_mask(storage, resolved, mask_sha256, name))
-    return png(Picture.fromarray(at_source_size(keep, placement).astype(np.uint8) * 255))
+    answer = png(Picture.fromarray(at_source_size(keep, placement).astype(np.uint8) * 255))
+    answer.headers.update(_ASK | {"ETag": etag})
+    return answer
+
+
+def _made(parts: Parts, owner: str, job_id: str, item_id: int, asked: list[object]) -> tuple[Made, str]:
+    """An item's image and source, and the ETag of what is drawn of them. Raises NotFound, and Conflict without one."""
+    with parts.sessions.read() as session:
+        item = items.get(session, owner, job_id, item_id)
+        if item.result_key is None:
+            raise _no_image(item_id, item.state)
+        source, labels = item.image, (item.image.boxes, item.image.outlines)
+        made = Made(item.result_key, source.sha256, source.path, source.upright, source.white, labels)
+        told = [previews.VERSION, item.result_sha256, source.sha256, source.upright, source.white, *labels, *asked]
+    return made, f'"{sha256(json.dumps(told).encode())}"'
+
+
+def _no_image(item_id: int, state: ItemState) -> Conflict:
+    return Conflict(f"Item {item_id} has no image: it is {state}.")
+
+
+def _drawn(picture: bytes, media_type: str, etag: str) -> Response:
+    return Response(picture, media_type=media_type, headers=_ASK | {"ETag": etag})
+
+
+def _unchanged(etag: str) -> Response:
+    return Response(status_code=304, headers=_ASK | {"ETag": etag})

@@ -120,6 +120,15 @@ def test_items_can_be_listed_by_state_and_looked_at(client, service, finished):
     image = client.item_image(finished["id"], items[0]["id"])
     assert hashlib.sha256(image).hexdigest() == items[0]["sha256"]
     mask = Image.open(io.BytesIO(client.item_mask(finished["id"], items[0]["id"])))
+    small, pair, difference = (
+        Image.open(io.BytesIO(picture))
+        for picture in (
+            client.item_preview(finished["id"], items[0]["id"], size=40, boxes=True),
+            client.item_pair(finished["id"], items[0]["id"], size=40),
+            client.item_difference(finished["id"], items[0]["id"], factor=2),
+        )
+    )
+    assert (max(small.size), pair.width > 2 * small.width, difference.size) == (40, True, mask.size)
     assert mask.size == Image.open(io.BytesIO(image)).size == (320, 400)
 
 
