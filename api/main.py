@@ -13,7 +13,22 @@ from api.feeds import Feeds
 from api.guards import LOOPBACK, BodyLimit, LocalOnly
 from api.problems import documented
 from api.reception import RightOfWay
-from api.routes import archives, datasets, events, health, items, jobs, masks, priors, receipts, trainings, uploads
+from api.routes import (
+    archives,
+    datasets,
+    events,
+    filters,
+    health,
+    items,
+    jobs,
+    masks,
+    priors,
+    receipts,
+    reviews,
+    trainings,
+    uploads,
+    verdicts,
+)
 from api.tus import Tus
 from api.watch import FRESH, Watch
 from shared import queue
@@ -38,6 +53,7 @@ _TAGS = [
     {"name": "masks", "description": "What of an image is kept, and what is regrown."},
     {"name": "jobs", "description": "Requests to expand a dataset."},
     {"name": "items", "description": "The new images of a job, one by one."},
+    {"name": "review", "description": "What new images are like, and what people think of them."},
     {"name": "archives", "description": "The zip of a finished job."},
     {"name": "receipts", "description": "Images that are forgotten, and what says so."},
     {"name": "priors", "description": "The models that regrow what is hidden."},
@@ -75,7 +91,8 @@ def create_app(
     )
     watch = Watch(sessions, jobs.look, fresh)
     app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, Feeds(sessions, watch), RightOfWay())
-    for routes in (datasets, uploads, masks, jobs, events, items, archives, receipts, priors, trainings, health):
+    looked_at = (jobs, events, items, verdicts, reviews, filters, archives)
+    for routes in (datasets, uploads, masks, *looked_at, receipts, priors, trainings, health):
         app.include_router(routes.router)
     app.add_api_route("/", _docs, include_in_schema=False)
     problems.install(app)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from regrow import DEFAULT_URL, forget, manage, priors, report
+from regrow import DEFAULT_URL, forget, manage, priors, report, review
 from regrow.options import (
     AsJson,
     Format,
@@ -223,6 +223,8 @@ def sheet(
 
 
 manage.register(app)
+review.register(app)
+review.register(app)
 forget.register(app)
 app.add_typer(priors.app, name="priors")
 

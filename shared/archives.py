@@ -1,10 +1,15 @@
 """The life of a job's zip: `building` from the moment the job is over, then `ready`, or `failed` and why."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, update
 from sqlalchemy.orm import Session
 
 from shared import leases
+from shared.db import now
 from shared.leases import Claim
-from shared.models import Archive
+from shared.models import Archive, Job
 from shared.states import ArchiveState
 
 _TODO = Archive.state == ArchiveState.BUILDING
@@ -33,3 +38,22 @@ def waiting(session: Session) -> bool:
 def sweep(session: Session) -> int:
     """Give up on archives that end their workers; returns how many."""
     return leases.give_up(session, Archive, _TODO, state=ArchiveState.FAILED, error=leases.GIVEN_UP)
+
+
+def order(session: Session, job_id: str) -> None:
+    """Have the zip of a job built that has none."""
+    session.add(Archive(job_id=job_id))
+    session.execute(update(Job).where(Job.id == job_id).values(revision=Job.revision + 1))
+
+
+def again(session: Session, which: ColumnElement[bool], **values: Any) -> Sequence[str]:
+    """Have zips built anew, with `values` of their rows changed; a worker that is at one finds it lost. Returns the ids
+    of their jobs. The caller throws away the files."""
+    fresh = dict.fromkeys(("token", "lease_until", "key", "sha256", "size", "error"))
+    anew = (
+        update(Archive).where(which).values(state=ArchiveState.BUILDING, lapses=0, created_at=now(), **fresh, **values)
+    )
+    job_ids = session.scalars(anew.returning(Archive.job_id).execution_options(synchronize_session=False)).all()
+    more = update(Job).where(Job.id.in_(job_ids)).values(revision=Job.revision + 1)
+    session.execute(more.execution_options(synchronize_session=False))
+    return job_ids
