@@ -28,15 +28,18 @@ from api.routes import (
     archives,
     datasets,
     events,
+    filters,
     health,
     items,
     jobs,
     masks,
     priors,
     receipts,
+    reviews,
     session,
     trainings,
     uploads,
+    verdicts,
 )
 from api.tus import Tus
 from api.watch import FRESH, Watch
@@ -63,6 +66,7 @@ _TAGS = [
     {"name": "masks", "description": "What of an image is kept, and what is regrown."},
     {"name": "jobs", "description": "Requests to expand a dataset."},
     {"name": "items", "description": "The new images of a job, one by one."},
+    {"name": "review", "description": "What new images are like, and what people think of them."},
     {"name": "archives", "description": "The zip of a finished job."},
     {"name": "receipts", "description": "Images that are forgotten, and what says so."},
     {"name": "priors", "description": "The models that regrow what is hidden."},
@@ -110,7 +114,8 @@ def create_app(
     rate = Rate(settings.max_requests_per_minute)
     feeds, right_of_way, metrics = Feeds(sessions, watch), RightOfWay(), Metrics(sessions)
     app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, feeds, right_of_way, rate, metrics)
-    for routes in (datasets, uploads, masks, jobs, events, items, archives, receipts, priors, trainings):
+    looked_at = (jobs, events, items, verdicts, reviews, filters, archives)
+    for routes in (datasets, uploads, masks, *looked_at, receipts, priors, trainings):
         app.include_router(routes.router, dependencies=[Depends(counted)], responses=documented(429))
     for routes in (session, health):
         app.include_router(routes.router)

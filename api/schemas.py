@@ -10,6 +10,8 @@ from api import tus
 from api.problems import Place
 from api.report import Counts, Report
 from shared import estimates, models
+from shared.filters import Threshold
+from shared.jobs import outdated
 from shared.priors import BUILTIN
 from shared.progress import Progress
 from shared.reading import Reading
@@ -17,6 +19,7 @@ from shared.states import (
     LIVE_TRAINING,
     ArchiveState,
     DatasetState,
+    Decision,
     ItemState,
     JobState,
     TrainingState,
@@ -176,10 +179,23 @@ class Archive(BaseModel):
     bytes: int | None
     sha256: str | None
     error: str | None
+    revision: int = Field(description="How many were ordered so far, this one included. Only the last is kept.")
+    filters: list[Threshold] = Field(description="What was left out of it by its measures.")
+    outdated: bool = Field(
+        description="Whether verdicts were given or taken back since it was ordered. A `POST` to it builds it anew."
+    )
 
     @classmethod
-    def from_row(cls, row: models.Archive) -> Self:
-        return cls(state=row.state, bytes=row.size, sha256=row.sha256, error=row.error)
+    def from_row(cls, row: models.Archive, job: models.Job) -> Self:
+        return cls(
+            state=row.state,
+            bytes=row.size,
+            sha256=row.sha256,
+            error=row.error,
+            revision=job.revision,
+            filters=[Threshold.model_validate(each) for each in row.filters],
+            outdated=outdated(job, row),
+        )
 
 
 class Job(BaseModel):
@@ -229,7 +245,7 @@ class Job(BaseModel):
             warnings=row.warnings,
             spec=row.spec,
             resolved=row.resolved,
-            archive=Archive.from_row(row.archive) if row.archive else None,
+            archive=Archive.from_row(row.archive, row) if row.archive else None,
         )
 
 
@@ -271,6 +287,19 @@ class Failure(BaseModel):
     detail: str
 
 
+class Verdict(BaseModel):
+    """What a person thinks of a new image."""
+
+    verdict: Decision
+    reason: str | None
+    by: str
+    at: Time
+
+    @classmethod
+    def from_row(cls, row: models.Verdict) -> Self:
+        return cls(verdict=row.decision, reason=row.reason, by=row.by, at=row.at)
+
+
 class Item(BaseModel):
     """One image to be made: a variant of a source image."""
 
@@ -289,7 +318,10 @@ class Item(BaseModel):
     error: Failure | None
     seconds: float | None
     sha256: str | None = Field(description="Of the new image's file.")
-    measures: dict[str, Any] | None
+    measures: dict[str, Any] | None = Field(
+        description="What was measured of it: `GET /v1/jobs/{id}/measures` says what each means."
+    )
+    verdict: Verdict | None = Field(description="What somebody thinks of it; its state does not change by that.")
 
     @classmethod
     def from_row(cls, row: models.Item, steps: int) -> Self:
@@ -310,6 +342,7 @@ class Item(BaseModel):
             seconds=row.seconds,
             sha256=row.result_sha256,
             measures=row.measures,
+            verdict=Verdict.from_row(row.standing) if row.standing else None,
         )
 
 

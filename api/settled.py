@@ -57,4 +57,5 @@ def page(session: Session, job_id: str, after: tuple[float, int]) -> Sequence[It
 
 def _settled() -> Select[Item]:
     source = joinedload(Item.image).load_only(Image.path, Image.split)
-    return select(Item).where(Item.state.in_(_FINAL)).order_by(Item.settled_at, Item.id).options(source)
+    told = source, joinedload(Item.verdict)
+    return select(Item).where(Item.state.in_(_FINAL)).order_by(Item.settled_at, Item.id).options(*told)

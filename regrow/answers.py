@@ -1,6 +1,6 @@
 """What the REST API answers with, as types. Times are RFC 3339 in UTC, sizes bytes, box corners shares of the image."""
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 DatasetState = Literal["checking", "ready", "rejected"]
 JobState = Literal[
@@ -102,6 +102,9 @@ class Archive(TypedDict):
     bytes: int | None
     sha256: str | None
     error: str | None
+    revision: int
+    filters: list[dict[str, Any]]
+    outdated: bool
 
 
 class Job(TypedDict):
@@ -146,6 +149,49 @@ class Item(TypedDict):
     seconds: float | None
     sha256: str | None
     measures: dict[str, Any] | None
+    verdict: dict[str, Any] | None
+
+
+Verdict = Literal["accept", "reject"]
+
+
+class Filter(TypedDict):
+    """Images whose `measure` is below `min` or above `max` are left out."""
+
+    measure: str
+    min: NotRequired[float | None]
+    max: NotRequired[float | None]
+
+
+class Tally(TypedDict):
+    """How many of a job's images are judged."""
+
+    accepted: int
+    rejected: int
+    undecided: int
+
+
+class FilterOutlook(TypedDict):
+    """What an archive with some filters would hold."""
+
+    total: int
+    rejected: int
+    dropped: int
+    kept: int
+    by_class: list[dict[str, Any]]
+    by_filter: list[dict[str, Any]]
+
+
+class Review(TypedDict):
+    """A blinded review; `score` and the truth are null while a card is not answered."""
+
+    id: str
+    by: str
+    seed: int
+    created_at: str
+    finished_at: str | None
+    cards: list[dict[str, Any]]
+    score: dict[str, int] | None
 
 
 class Estimate(TypedDict):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from regrow import DEFAULT_URL, autostart, forget, keys, manage, occasion, priors, report, upkeep
+from regrow import DEFAULT_URL, autostart, forget, keys, manage, occasion, priors, report, review, upkeep
 from regrow.options import (
     AsJson,
     Format,
@@ -253,6 +253,7 @@ def sheet(
 
 
 manage.register(app)
+review.register(app)
 forget.register(app)
 upkeep.register(app)
 app.add_typer(priors.app, name="priors")

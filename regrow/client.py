@@ -9,7 +9,7 @@ with Client() as regrow:
 import io
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 from urllib.parse import quote
@@ -18,6 +18,7 @@ from regrow import DEFAULT_URL, pieces
 from regrow.answers import (
     Dataset,
     Estimate,
+    Filter,
     Forgotten,
     Image,
     Item,
@@ -33,6 +34,7 @@ from regrow.download import download, download_unsized
 from regrow.errors import ProblemError
 from regrow.events import Event, listen
 from regrow.folder import zipped
+from regrow.judging import Judging, drawn
 from regrow.wire import Wire, parsed, retry_after
 
 _FINAL = frozenset({"succeeded", "completed_with_errors", "failed", "cancelled"})
@@ -42,7 +44,7 @@ _PAGE = 200
 _NOT_YET = 409
 
 
-class Client:
+class Client(Judging):
     """Speaks to one server; every method raises `Unreachable` or `ProblemError` (see `regrow.errors`).
 
     What only reads is tried again for two seconds, or while waiting for two minutes, before it counts as failed.
@@ -124,7 +126,7 @@ class Client:
 
     def image_preview(self, dataset_id: str, image_id: int, *, size: int = 256, boxes: bool = False) -> bytes:
         """A JPEG of an uploaded image, at most `size` pixels long; with `boxes`, what is labelled is drawn on it."""
-        return self._wire.get(f"/v1/datasets/{dataset_id}/images/{image_id}/preview?{_drawn(size, boxes)}").content
+        return self._wire.get(f"/v1/datasets/{dataset_id}/images/{image_id}/preview?{drawn(size, boxes)}").content
 
     def preview_mask(self, dataset_id: str, image_id: int, mask: dict[str, Any], **more: Any) -> bytes:
         """A PNG of an image with a veil over what `mask` (as in `operator.mask` of an ExpansionSpec) hides.
@@ -239,11 +241,11 @@ class Client:
 
     def item_preview(self, job_id: str, item_id: int, *, size: int = 256, boxes: bool = False) -> bytes:
         """A JPEG of a new image, at most `size` pixels long; with `boxes`, what is labelled is drawn on it."""
-        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/preview?{_drawn(size, boxes)}").content
+        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/preview?{drawn(size, boxes)}").content
 
     def item_pair(self, job_id: str, item_id: int, *, size: int = 256, boxes: bool = False) -> bytes:
         """A JPEG of the source and, to its right, the new image, each at most `size` pixels long."""
-        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/pair?{_drawn(size, boxes)}").content
+        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/pair?{drawn(size, boxes)}").content
 
     def item_difference(self, job_id: str, item_id: int, *, factor: float = 4) -> bytes:
         """A PNG of the source image's size: black is unchanged, else the difference, `factor` times as strong."""
@@ -252,6 +254,11 @@ class Client:
     def item_mask(self, job_id: str, item_id: int) -> bytes:
         """A PNG of the source image's size: white was kept, black was regrown."""
         return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/mask").content
+
+    def pack(self, job_id: str, filters: Sequence[Filter] = ()) -> Job:
+        """Have the archive of a job that is over built anew, without what was rejected or does not pass the filters."""
+        self._wire.post_once(f"/v1/jobs/{job_id}/archive", json={"filters": list(filters)})
+        return self.job(job_id)
 
     def download(
         self,
@@ -368,10 +375,6 @@ class Client:
             if page["next"] is None:
                 return
             cursor = f"&cursor={page['next']}"
-
-
-def _drawn(size: int, boxes: bool) -> str:
-    return f"size={size}&boxes={boxes}".lower()
 
 
 def over(job: Job) -> bool:

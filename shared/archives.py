@@ -3,7 +3,9 @@
 One that was `pruned` took up space and is gone; all it was made of is there, so that it can be ordered anew.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
@@ -11,7 +13,7 @@ from sqlalchemy.orm import Session
 from shared import leases, trash
 from shared.db import now
 from shared.leases import Claim
-from shared.models import Archive
+from shared.models import Archive, Job
 from shared.states import ArchiveState
 
 TODO = Archive.state == ArchiveState.BUILDING
@@ -69,11 +71,30 @@ def prune(session: Session, seconds: float) -> int:
     return leases.changed(session, update(Archive).where(_old(seconds)).values(state=ArchiveState.PRUNED, **nothing))
 
 
-def order(session: Session, job_id: str) -> bool:
+def rebuild(session: Session, job_id: str) -> bool:
     """Have one that was pruned built again; False if it was not."""
     pruned = (Archive.job_id == job_id) & (Archive.state == ArchiveState.PRUNED)
     anew = {"state": ArchiveState.BUILDING, "created_at": now(), "lapses": 0}
     return leases.changed(session, update(Archive).where(pruned).values(anew)) > 0
+
+
+def order(session: Session, job_id: str) -> None:
+    """Have the zip of a job built that has none."""
+    session.add(Archive(job_id=job_id))
+    session.execute(update(Job).where(Job.id == job_id).values(revision=Job.revision + 1))
+
+
+def again(session: Session, which: ColumnElement[bool], **values: Any) -> Sequence[str]:
+    """Have zips built anew, with `values` of their rows changed; a worker that is at one finds it lost. Returns the ids
+    of their jobs. The caller throws away the files."""
+    fresh = dict.fromkeys(("token", "lease_until", "key", "sha256", "size", "error"))
+    anew = (
+        update(Archive).where(which).values(state=ArchiveState.BUILDING, lapses=0, created_at=now(), **fresh, **values)
+    )
+    job_ids = session.scalars(anew.returning(Archive.job_id).execution_options(synchronize_session=False)).all()
+    more = update(Job).where(Job.id.in_(job_ids)).values(revision=Job.revision + 1)
+    session.execute(more.execution_options(synchronize_session=False))
+    return job_ids
 
 
 def _old(seconds: float) -> ColumnElement[bool]:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import delete as delete_rows
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, undefer
 
-from shared import datasets, leases, trash
-from shared.db import now
+from shared import archives, datasets, trash
 from shared.errors import Conflict, NotFound
 from shared.formats import FORMATS
 from shared.formats.faults import shown
@@ -254,9 +253,7 @@ def _rebuild_archives(session: Session, jobs: Sequence[str]) -> None:
     none."""
     for chunk in _chunks(jobs):
         done = select(Item.job_id).where(Item.job_id.in_(chunk), Item.state == ItemState.DONE)
-        anew = dict.fromkeys(("token", "lease_until", "key", "sha256", "size", "error"))
-        left = update(Archive).where(Archive.job_id.in_(done), Archive.state != ArchiveState.PRUNED)
-        leases.changed(session, left.values(state=ArchiveState.BUILDING, lapses=0, created_at=now(), **anew))
+        archives.again(session, Archive.job_id.in_(done) & (Archive.state != ArchiveState.PRUNED))
         session.execute(delete_rows(Archive).where(Archive.job_id.in_(chunk), Archive.job_id.not_in(done)))
 
 

@@ -83,7 +83,7 @@ def get(session: Session, owner: str, job_id: str, item_id: int) -> Item:
     Raises:
         NotFound: the job is not theirs, or has no such item.
     """
-    item = session.get(Item, item_id, options=[joinedload(Item.job), joinedload(Item.image)])
+    item = session.get(Item, item_id, options=[joinedload(Item.job), joinedload(Item.image), joinedload(Item.verdict)])
     if item is None or item.job_id != job_id or item.job.owner != owner:
         raise NotFound(f"Job {job_id} has no item {item_id}.")
     return item

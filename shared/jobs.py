@@ -12,14 +12,16 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from shared import datasets, items, leases, proposals, trainings, trash
+from shared import archives, datasets, items, leases, proposals, trainings, trash
 from shared.db import now
-from shared.errors import Conflict, KeyReused, NotFound
+from shared.errors import Conflict, Invalid, KeyReused, NotFound
+from shared.filters import Thresholds, candidates, outlook
 from shared.models import Archive, Dataset, IdempotencyKey, Image, Item, Job, Prior
 from shared.spec import ENGINE_VERSION, ExpansionSpec, ResolvedSpec
-from shared.states import ItemState
+from shared.states import ArchiveState, ItemState
 
 _CHUNK = 1000
+_GONE = (ArchiveState.FAILED, ArchiveState.PRUNED)
 
 
 def get(session: Session, owner: str, job_id: str) -> Job:
@@ -141,6 +143,41 @@ def upgrade(session: Session, job: Job, prior: Prior, done: Literal["keep", "rem
         _reopen(session, job)
 
 
+def pack(session: Session, job: Job, filters: Thresholds = ()) -> bool:
+    """Have the archive of a job that is over built anew, without what was rejected or does not pass `filters`; False
+    where it is, or is becoming, just that.
+
+    Raises:
+        Conflict: the job is not over, or has made no image.
+        Invalid: nothing would be left.
+    """
+    made = outlook(candidates(session, job.id), filters, job.dataset.classes)
+    if made.total and not made.kept:
+        raise Invalid(
+            f"None of the {made.total} images would be left: {made.rejected} are rejected, the rest filtered."
+        )
+    _lock(session, job)
+    archive = session.get(Archive, job.id, populate_existing=True)
+    if job.finished_at is None:
+        raise Conflict("The job is not over. Its archive is built then, without what is rejected.")
+    if archive is None:
+        raise Conflict("The job made no image, so it has no archive.")
+    wanted = [threshold.model_dump() for threshold in filters]
+    if archive.filters == wanted and archive.state not in _GONE and not outdated(job, archive):
+        return False
+    this = Archive.job_id == job.id
+    trash.throw(session, select(Archive.key).where(this, Archive.key.is_not(None)))
+    archives.again(session, this, filters=wanted)
+    session.refresh(job)
+    session.refresh(archive)
+    return True
+
+
+def outdated(job: Job, archive: Archive) -> bool:
+    """Whether verdicts were given or taken back since an archive was ordered."""
+    return job.judged_at is not None and job.judged_at > archive.created_at
+
+
 def delete(session: Session, job: Job) -> None:
     """Remove a job, whatever its state, with its items, images and archive. A worker that is at it stops."""
     _lock(session, job)
@@ -198,7 +235,7 @@ def conclude(session: Session) -> list[str]:
     )
     for job_id in finished:
         if items.counts(session, job_id).get(ItemState.DONE):
-            session.add(Archive(job_id=job_id))
+            archives.order(session, job_id)
     return finished
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from shared import logs
 from shared.db import Base, now
-from shared.states import ArchiveState, DatasetState, ItemState, TrainingState
+from shared.states import ArchiveState, DatasetState, Decision, ItemState, TrainingState
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
 
@@ -129,6 +129,8 @@ class Image(Base):
     """The patient or scene it is of, found in its path."""
     upright: Mapped[bool] = mapped_column(default=True, server_default=true())
     """Whether EXIF turns it; false where its labels were made for the pixels as they are stored."""
+    likeness: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    """What it looks like from afar (`shared.likeness`); null of datasets that were checked before there was one."""
     label_path: Mapped[str | None] = mapped_column(String(1024))
     label: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     """The label file, or what of one that many images share belongs to this."""
@@ -259,6 +261,10 @@ class Job(Asked, Base):
     finished_at: Mapped[float | None] = mapped_column(Double, index=True)
     paused_at: Mapped[float | None] = mapped_column(Double)
     cancelled_at: Mapped[float | None] = mapped_column(Double)
+    judged_at: Mapped[float | None] = mapped_column(Double)
+    """When a verdict on one of its images was last given or taken back."""
+    revision: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How many archives of it were ordered; only the last is kept."""
 
     dataset: Mapped[Dataset] = relationship()
     archive: Mapped["Archive | None"] = relationship(back_populates="job")
@@ -322,6 +328,43 @@ class Item(Leased, Base):
 
     job: Mapped[Job] = relationship()
     image: Mapped[Image] = relationship()
+    verdict: Mapped["Verdict | None"] = relationship(passive_deletes=True)
+
+    @property
+    def standing(self) -> "Verdict | None":
+        """The verdict on the image that it has now."""
+        return self.verdict if self.verdict and self.verdict.result_sha256 == self.result_sha256 else None
+
+
+class Verdict(Base):
+    """What a person thinks of a new image, apart from the item's state: of the image with that hash only, and of no
+    other that may be made in its place."""
+
+    __tablename__ = "verdict"
+
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id", ondelete="CASCADE"), primary_key=True)
+    decision: Mapped[Decision] = mapped_column(_state(Decision))
+    reason: Mapped[str | None] = mapped_column(String(500))
+    by: Mapped[str] = mapped_column(String(64))
+    at: Mapped[float] = mapped_column(Double, default=now())
+    result_sha256: Mapped[str] = mapped_column(String(64))
+
+
+class Review(Base):
+    """Images of a job and of its dataset in random order, for somebody who is to tell which is which."""
+
+    __tablename__ = "review"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=_new_id)
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), index=True)
+    by: Mapped[str] = mapped_column(String(64))
+    seed: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[float] = mapped_column(Double, default=now())
+    finished_at: Mapped[float | None] = mapped_column(Double)
+    cards: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    """Of each its id, which tells nothing, the image, and the item or null where the image itself is shown."""
+    answers: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
+    """By the card's id: `real` or `regrown`."""
 
 
 class Archive(Leased, Base):
@@ -336,6 +379,8 @@ class Archive(Leased, Base):
     sha256: Mapped[str | None] = mapped_column(String(64))
     size: Mapped[int | None] = mapped_column(BigInteger)
     error: Mapped[str | None]
+    filters: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list, server_default="[]")
+    """Which images are left out of it by their measures: `shared.filters.Threshold`s."""
 
     job: Mapped[Job] = relationship(back_populates="archive")
 

@@ -4,7 +4,8 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any, cast
 
@@ -12,11 +13,12 @@ from PIL.ImageMode import getmode
 from sqlalchemy import select
 from sqlalchemy.orm import Session, contains_eager, joinedload, undefer
 
+from shared.filters import Threshold, Thresholds, failed, numbers
 from shared.formats import FORMATS, Format, convert
 from shared.formats.samples import Box, Entry, Output
-from shared.models import Dataset, Image, Item, Job
+from shared.models import Dataset, Image, Item, Job, Verdict
 from shared.spec import ExpansionSpec
-from shared.states import ItemState
+from shared.states import Decision, ItemState
 from shared.storage import Folder, source_key
 from shared.tray import Tray
 
@@ -36,6 +38,10 @@ painted anew by a diffusion model. Their labels are their source's.
 
 Variants contain unaltered pixels of the originals, are derived from them and are NOT anonymous. Treat them with the
 same care as the originals. Everything was computed offline; nothing was sent anywhere.
+"""
+_LEFT_OUT = """
+This archive is revision {revision}. Variants that are not in it: {rejected} that were rejected, and {filtered} that did
+not pass the filters ({filters}). left_out.jsonl has a line for each of them, and says why.
 """
 _PARTIAL = """
 THIS ARCHIVE IS PARTIAL: it was made while the job ran, and holds what was done by then.
@@ -74,6 +80,10 @@ class Contents:
     format: str
     output: Output
     pictures: tuple[Picture, ...]
+    left_out: tuple[dict[str, Any], ...] = ()
+    """A line for each variant that was made and is not in it."""
+    filters: Thresholds = ()
+    revision: int = 1
 
     def variants(self) -> list[dict[str, Any]]:
         """The lines of the manifest, in the order of the images."""
@@ -102,7 +112,8 @@ class _Paths:
 
 def collect(session: Session, job_id: str) -> Contents:
     """All that a job's zip holds, or would if it ended now, free of the database."""
-    job = session.get_one(Job, job_id, options=[joinedload(Job.dataset).undefer(Dataset.header)])
+    wanted_rows = joinedload(Job.dataset).undefer(Dataset.header), joinedload(Job.archive)
+    job = session.get_one(Job, job_id, options=wanted_rows)
     spec = ExpansionSpec.model_validate(job.spec)
     dataset = job.dataset
     images = session.scalars(
@@ -113,8 +124,10 @@ def collect(session: Session, job_id: str) -> Contents:
         .join(Item.image)
         .where(Item.job_id == job_id, Item.state == ItemState.DONE)
         .order_by(Image.path, Item.variant)
-        .options(contains_eager(Item.image).undefer(Image.label))
+        .options(contains_eager(Item.image).undefer(Image.label), joinedload(Item.verdict))
     ).all()
+    filters = [Threshold.model_validate(each) for each in job.archive.filters] if job.archive else []
+    left_out = {item.id: line for item in items if (line := _left_out(item, filters))}
     originals = images if spec.output.include_originals else []
     paths = _Paths(
         FORMATS[dataset.format],
@@ -125,7 +138,7 @@ def collect(session: Session, job_id: str) -> Contents:
             Picture(_entry(image, image.path, image.label_path), source_key(image.sha256), image.group)
             for image in originals
         ),
-        *(_variant(item, job, paths) for item in items),
+        *(_variant(item, job, paths) for item in items if item.id not in left_out),
     ]
     pictures.sort(key=lambda picture: picture.entry.image)
     output = Output(
@@ -136,11 +149,12 @@ def collect(session: Session, job_id: str) -> Contents:
         entries=[picture.entry for picture in pictures],
     )
     wanted = spec.output.format
+    made = Contents(dataset.format, output, tuple(pictures), tuple(left_out.values()), filters, job.revision)
     if wanted in ("same", dataset.format):
-        return Contents(dataset.format, output, tuple(pictures))
+        return made
     converted = convert.to(wanted, output)
     moved = (_moved(picture, entry) for picture, entry in zip(pictures, converted.entries, strict=True))
-    return Contents(wanted, converted, tuple(moved))
+    return replace(made, format=wanted, output=converted, pictures=tuple(moved))
 
 
 def pack(contents: Contents, storage: Folder, *, partial: bool = False) -> Iterator[bytes]:
@@ -159,13 +173,55 @@ def pack(contents: Contents, storage: Folder, *, partial: bool = False) -> Itera
 
 
 def _members(contents: Contents, storage: Folder, note: str) -> Iterator[tuple[str, bytes]]:
-    yield "README.txt", (README.format(described=_DESCRIBED[contents.format]) + note).encode()
+    yield "README.txt", (README.format(described=_DESCRIBED[contents.format]) + _missing(contents) + note).encode()
     yield from FORMATS[contents.format].files(contents.output)
     for picture in contents.pictures:
         yield picture.entry.image, storage.read(picture.key)
     yield "groups.csv", _groups(contents.pictures)
-    rows = (json.dumps(row, sort_keys=True) + "\n" for row in contents.variants())
-    yield "manifest.jsonl", "".join(rows).encode()
+    yield "manifest.jsonl", _lines(contents.variants())
+    if contents.left_out:
+        yield "left_out.jsonl", _lines(contents.left_out)
+
+
+def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows).encode()
+
+
+def _missing(contents: Contents) -> str:
+    """What README.txt says of variants that are not there."""
+    if not contents.left_out and not contents.filters:
+        return ""
+    why = Counter(line["why"] for line in contents.left_out)
+    filters = ", ".join(map(str, contents.filters)) or "there are none"
+    return _LEFT_OUT.format(
+        rejected=why["rejected"], filtered=why["filtered"], filters=filters, revision=contents.revision
+    )
+
+
+def _left_out(item: Item, filters: Thresholds) -> dict[str, Any] | None:
+    """The line of a variant that is to be left out; None of one that is to be packed."""
+    verdict, reasons = item.standing, failed(numbers(item.measures, item.seconds), filters)
+    rejected = verdict is not None and verdict.decision == Decision.REJECT
+    if not rejected and not reasons:
+        return None
+    return {
+        "source": item.image.path,
+        "source_sha256": item.image.sha256,
+        "variant": item.variant,
+        "item": item.id,
+        "sha256": item.result_sha256,
+        "why": "rejected" if rejected else "filtered",
+        "verdict": _said(verdict),
+        "filters": [str(threshold) for threshold in reasons],
+        "measures": item.measures,
+        "seconds": item.seconds,
+    }
+
+
+def _said(verdict: Verdict | None) -> dict[str, Any] | None:
+    if verdict is None:
+        return None
+    return {"decision": verdict.decision, "reason": verdict.reason, "by": verdict.by, "at": verdict.at}
 
 
 def _moved(picture: Picture, entry: Entry) -> Picture:
@@ -210,6 +266,7 @@ def _variant(item: Item, job: Job, paths: _Paths) -> Picture:
         # Of a job that went on with a new engine, what an earlier one has made keeps its name.
         "settings": job.resolved | {name: made_by[name] for name in ("engine", "prior_sha256") if name in made_by},
         "measures": item.measures,
+        "verdict": _said(item.standing),
         "seconds": item.seconds,
         "made_by": made_by,
         "reused_from": item.reused_from,

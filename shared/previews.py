@@ -84,6 +84,11 @@ def variant(storage: Folder, made: Made, long_side: int, *, labels: bool = False
     return _jpeg(_shown(_opened(storage, made), made, long_side, labels=labels))
 
 
+def original(storage: Folder, made: Made, long_side: int, *, labels: bool = False) -> bytes:
+    """A JPEG of the source, made in every way as `variant` makes that of the new image."""
+    return _jpeg(_shown(_source(storage, made), made, long_side, labels=labels))
+
+
 def pair(storage: Folder, made: Made, long_side: int, *, labels: bool = False) -> bytes:
     """A JPEG of the source and, to its right, the new image, each at most `long_side` pixels long."""
     sides = [_shown(each, made, long_side, labels=labels) for each in (_source(storage, made), _opened(storage, made))]

@@ -37,6 +37,13 @@ LIVE_TRAINING = (TrainingState.PENDING, TrainingState.RUNNING)
 """Not over."""
 
 
+class Decision(StrEnum):
+    """What a person thinks of a new image."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+
+
 class JobState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"

@@ -8,12 +8,14 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
-from api import problems
+from api import problems, schemas
 from api.deps import Caller, Parts, PartsDep
 from api.downloads import answers, download
+from api.problems import documented
 from api.routes import HexId
+from api.routes.filters import Filters
 from shared import archives, jobs, packing, progress
-from shared.models import Job
+from shared.models import Archive, Job
 from shared.queue import Task
 from shared.states import ArchiveState
 from shared.storage import Folder
@@ -71,10 +73,29 @@ def _anew(request: Request, parts: Parts, caller: str, job_id: str) -> Response:
     if request.method == "HEAD":
         return problems.response(409, "The archive was removed to save space. GET has it built again.")
     with parts.sessions.write() as session:
-        archives.order(session, job_id)
+        archives.rebuild(session, job_id)
     parts.watch.forget(caller, job_id)
     parts.enqueue(Task.ARCHIVE)
     return _later("The archive was removed to save space, and is being built again.")
+
+
+@router.post("", status_code=202, summary="Have the archive built anew", responses=documented(400, 404, 409, 413, 422))
+def pack_job(job_id: HexId, wanted: Filters, caller: Caller, parts: PartsDep, response: Response) -> schemas.Archive:
+    """Without what was rejected, and without images that do not pass the filters: the next revision, with an ETag of
+    its own. It does nothing where the archive is, or is becoming, just that.
+
+    409 while the job runs, whose archive leaves out what is rejected by then, and where no image was made; 422 where
+    none would be left.
+    """
+    with parts.sessions.write() as session:
+        job = jobs.get(session, caller, job_id)
+        ordered = jobs.pack(session, job, wanted.filters)
+        archive = schemas.Archive.from_row(session.get_one(Archive, job_id), job)
+    if ordered:
+        parts.watch.forget(caller, job_id)
+        parts.enqueue(Task.ARCHIVE)
+    response.headers.update({"Location": f"/v1/jobs/{job_id}/archive", "Retry-After": "1"})
+    return archive
 
 
 def _so_far(request: Request, contents: packing.Contents, storage: Folder, name: str) -> Response:

@@ -1,7 +1,7 @@
 """The items of a job: each a new image, made or to be made."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
@@ -19,13 +19,14 @@ from api.routes import HexId, Number
 from shared import items, jobs, previews
 from shared.errors import Conflict
 from shared.images import at_source_size
-from shared.models import Image, Item
+from shared.models import Image, Item, Verdict
 from shared.plan import Labels, keep_mask
 from shared.previews import Made
 from shared.sources import uploaded_mask
 from shared.spec import ResolvedSpec
-from shared.states import ItemState
+from shared.states import Decision, ItemState
 from shared.storage import sha256
+from shared.verdicts import stands
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/items", tags=["items"])
 
@@ -44,14 +45,22 @@ def list_items(
     sessions: SessionsDep,
     asked: AskedDep,
     state: Annotated[ItemState | None, Query(description="Only those in this state.")] = None,
+    verdict: Annotated[
+        Decision | Literal["none"] | None,
+        Query(description="Only those that were judged so; `none`: made, and not judged."),
+    ] = None,
 ) -> Page[schemas.Item]:
     """In the order in which workers take them."""
     with sessions.read() as session:
         steps = ResolvedSpec.model_validate(jobs.get(session, caller, job_id).resolved).steps
         source = joinedload(Item.image).load_only(Image.path, Image.split)
-        wanted = select(Item).where(Item.job_id == job_id).options(source)
+        wanted = select(Item).where(Item.job_id == job_id).options(source, joinedload(Item.verdict))
         if state is not None:
             wanted = wanted.where(Item.state == state)
+        if verdict == "none":
+            wanted = wanted.where(Item.state == ItemState.DONE, ~select(Verdict.item_id).where(stands()).exists())
+        elif verdict is not None:
+            wanted = wanted.where(select(Verdict.item_id).where(stands(), Verdict.decision == verdict).exists())
         found = asked.by_number(session, wanted, Item)
         return asked.page(found, lambda row: schemas.Item.from_row(row, steps))
 

@@ -134,6 +134,27 @@ def test_items_can_be_listed_by_state_and_looked_at(client, service, finished):
     assert mask.size == Image.open(io.BytesIO(image)).size == (320, 400)
 
 
+def test_images_are_judged_filtered_and_reviewed_blindly(client, finished):
+    job, items = finished["id"], [item["id"] for item in client.items(finished["id"])]
+    assert client.judge(job, items[:2], "reject", "a step")["rejected"] == 2
+    assert [item["verdict"]["reason"] for item in client.items(job) if item["verdict"]] == ["a step"] * 2
+    assert client.judge(job, items[:2], None) == client.verdicts(job) == {"accepted": 0, "rejected": 0, "undecided": 6}
+    (seconds,) = client.measures(job)
+    assert (seconds["name"], seconds["count"], sum(seconds["bins"])) == ("seconds", 6, 6)
+    seen = client.preview_filters(job, [{"measure": "seconds", "max": seconds["lowest"] - 0.001}])
+    assert (seen["total"], seen["dropped"], seen["kept"]) == (6, 6, 0)
+    review = client.begin_review(job, count=3, seed=1)
+    pictures = [Image.open(io.BytesIO(client.review_card(job, review["id"], card["id"]))) for card in review["cards"]]
+    assert {picture.size for picture in pictures} == {(320, 400)}
+    told = client.answer_review(job, review["id"], {card["id"]: "regrown" for card in review["cards"]})
+    assert told["score"]["right"] == told["score"]["regrown"] == told["score"]["regrown_known"]
+    revision = client.job(job)["archive"]["revision"]
+    assert client.pack(job, [{"measure": "seconds", "max": 100}])["archive"]["revision"] == revision + 1
+    assert client.wait_job(job)["archive"]["filters"] == [{"measure": "seconds", "min": None, "max": 100}]
+    client.pack(job)
+    assert client.wait_job(job)["archive"]["filters"] == []
+
+
 def test_a_mask_can_be_looked_at_before_and_is_the_items_own(client, finished):
     item = next(client.items(finished["id"]))
     asked = {"seed": finished["spec"]["seed"], "variant": item["variant"], "size": "source"}

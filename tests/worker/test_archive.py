@@ -16,10 +16,12 @@ import pytest
 import yaml
 from PIL import Image as Picture
 
-from shared import jobs, packing
-from shared.models import Archive, Job
-from shared.states import ArchiveState
+from shared import jobs, packing, verdicts
+from shared.filters import Threshold
+from shared.models import Archive, Item, Job
+from shared.states import ArchiveState, Decision
 from shared.storage import Folder, sha256
+from shared.verdicts import Opinion
 from worker.archive import build_next
 from worker.studio import Studio
 
@@ -82,6 +84,53 @@ def test_without_originals_only_variants_are_in_it(zipped: Zipped) -> None:
         images = [name for name in result.namelist() if name.startswith("images/")]
     assert len(images) == 3
     assert all("_rg1" in name for name in images)
+
+
+def test_what_is_rejected_or_filtered_is_left_out_and_it_is_said_which_and_why(
+    studio: Studio, make_job: MakeJob, zipped: Zipped
+) -> None:
+    job = make_job(variants=1)
+    expanding.run(studio)
+    rejected, filtered, kept = expanding.items(studio)
+    with studio.sessions.write() as session:
+        row = session.get_one(Job, job.id)
+        verdicts.judge(
+            session, row, "ada", [Opinion(rejected.id, Decision.REJECT, "a step"), Opinion(kept.id, Decision.ACCEPT)]
+        )
+        session.get_one(Item, filtered.id).measures = {"psnr_kept": 3.0}
+        jobs.conclude(session)
+    with studio.sessions.write() as session:
+        assert jobs.pack(session, session.get_one(Job, job.id), [Threshold(measure="psnr_kept", min=4)])
+    assert build_next(studio.settings, studio.sessions, studio.storage)
+    with studio.sessions.read() as session:
+        data = studio.storage.read(session.get_one(Archive, job.id).key or "")
+    with zipfile.ZipFile(io.BytesIO(data)) as result:
+        rows = [json.loads(line) for line in result.read("manifest.jsonl").splitlines()]
+        out = {line["item"]: line for line in map(json.loads, result.read("left_out.jsonl").splitlines())}
+        readme = result.read("README.txt").decode()
+        assert [name for name in result.namelist() if "_rg" in name and name.endswith(".jpg")] == [rows[0]["file"]]
+    assert [(row["item"], row["verdict"]["decision"], row["verdict"]["by"]) for row in rows] == [
+        (kept.id, "accept", "ada")
+    ]
+    assert set(out) == {rejected.id, filtered.id}
+    first, second = out[rejected.id], out[filtered.id]
+    assert (first["why"], first["verdict"]["reason"], first["filters"]) == ("rejected", "a step", [])
+    assert (second["why"], second["verdict"], second["filters"]) == ("filtered", None, ["psnr_kept < 4"])
+    assert "1 that were rejected, and 1 that did\nnot pass the filters (psnr_kept < 4)" in readme
+    assert "revision 2" in readme
+
+
+def test_an_archive_all_of_whose_images_are_rejected_holds_the_originals(studio: Studio, make_job: MakeJob) -> None:
+    job = make_job(variants=1)
+    expanding.run(studio)
+    with studio.sessions.write() as session:
+        opinions = [Opinion(item.id, Decision.REJECT) for item in expanding.items(studio)]
+        verdicts.judge(session, session.get_one(Job, job.id), "ada", opinions)
+        jobs.conclude(session)
+        contents = packing.collect(session, job.id)
+    with zipfile.ZipFile(io.BytesIO(b"".join(packing.pack(contents, studio.storage)))) as result:
+        images = [name for name in result.namelist() if name.startswith("images/")]
+        assert (len(images), result.read("manifest.jsonl")) == (4, b"")
 
 
 def test_every_image_is_grouped_with_its_source(zipped: Zipped) -> None:
