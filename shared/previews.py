@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from shared import images
 from shared.errors import BadImage
-from shared.storage import Folder, preview_key, source_key
+from shared.storage import Storage, preview_key, source_key
 
 LONG_SIDE = 256
 """Pixels of the usual size."""
@@ -35,7 +35,7 @@ def make(image: Image.Image) -> bytes | None:
 
 
 def draw(
-    storage: Folder,
+    storage: Storage,
     image_sha256: str,
     name: str,
     long_side: int,
@@ -61,7 +61,7 @@ def draw(
     return _jpeg(_labelled(small, boxes, outlines) if boxes else small)
 
 
-def _kept(storage: Folder, key: str, name: str) -> tuple[bytes, Image.Image] | None:
+def _kept(storage: Storage, key: str, name: str) -> tuple[bytes, Image.Image] | None:
     try:
         data = storage.read(key)
         return data, images.open_image(data, name)

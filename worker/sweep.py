@@ -13,16 +13,17 @@ from types import FrameType
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared import archives, datasets, items, jobs, logs, stretches, trash, uploads, workers
+from shared.bucket import make_storage
 from shared.db import Sessions, make_sessions
 from shared.figures import Meter
 from shared.queue import Task, make_app, make_enqueue
 from shared.settings import Settings
-from shared.storage import Folder
+from shared.storage import Storage
 
 log = logging.getLogger(__name__)
 
 
-def sweep(sessions: Sessions, storage: Folder, meter: Meter | None = None) -> set[Task]:
+def sweep(sessions: Sessions, storage: Storage, meter: Meter | None = None) -> set[Task]:
     """Put right what is left behind, and return the tasks for which there is work that nobody does."""
     meter = meter or Meter()
     with sessions.write() as session:
@@ -50,7 +51,7 @@ def sweep(sessions: Sessions, storage: Folder, meter: Meter | None = None) -> se
     return {task for task, there_is in found.items() if there_is}
 
 
-def _empty_trash(sessions: Sessions, storage: Folder) -> None:
+def _empty_trash(sessions: Sessions, storage: Storage) -> None:
     """Remove the files of what was deleted. A storage that is away is asked again next time."""
     if not storage.there():
         return
@@ -67,7 +68,7 @@ def main() -> None:
     settings = Settings()
     logs.configure("sweep", settings.log_format, settings.log_level)
     sessions = make_sessions(settings.database)
-    storage = Folder(settings.storage, may_make=False)
+    storage = make_storage(settings, may_make=False)
     enqueue = make_enqueue(make_app(settings.broker_url.get_secret_value()))
     end, meter = threading.Event(), Meter()
     name = f"sweep@{socket.gethostname()}:{os.getpid()}"

@@ -1,6 +1,5 @@
 """The zip of a finished job, or of what a running one has made so far."""
 
-import re
 from typing import Annotated
 from urllib.parse import quote
 
@@ -9,13 +8,13 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
 from api import problems
-from api.deps import Caller, SessionsDep, StorageDep
+from api.deps import Caller, PartsDep, SessionsDep
 from api.downloads import answers, download
 from api.routes import HexId
 from shared import jobs, packing, progress
 from shared.models import Job
 from shared.states import ArchiveState
-from shared.storage import Folder
+from shared.storage import Storage
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/archive", tags=["archives"])
 
@@ -25,13 +24,16 @@ router = APIRouter(prefix="/v1/jobs/{job_id}/archive", tags=["archives"])
     "",
     summary="Download what a job made",
     response_class=Response,
-    responses=answers("application/zip", 409),
+    responses={
+        307: {"description": "It is fetched from `Location`, soon. `ETag` is still its SHA-256."},
+        **answers("application/zip", 409),
+    },
 )
 def get_archive(
     job_id: HexId,
     caller: Caller,
     sessions: SessionsDep,
-    storage: StorageDep,
+    parts: PartsDep,
     request: Request,
     partial: Annotated[
         bool,
@@ -53,18 +55,19 @@ def get_archive(
         if partial and not ready:
             contents = packing.collect(session, job_id)
             if contents.variants():
-                return _so_far(request, contents, storage, _file_name(job))
+                return _so_far(request, contents, parts.storage, packing.file_name(job))
         if archive is None:
             return _none_yet(session, job)
         if archive.state == ArchiveState.BUILDING:
             return _later("The archive is being built.")
         if archive.key is None or archive.sha256 is None:
             return problems.response(409, f"The archive could not be built: {archive.error}")
-        key, sha256, name = archive.key, archive.sha256, _file_name(job)
-    return download(request, storage.path(key), sha256, name=name)
+        key, sha256, name = archive.key, archive.sha256, packing.file_name(job)
+    presigned = parts.settings.presigned_downloads
+    return download(request, parts.storage, key, sha256, name=name, presigned=presigned)
 
 
-def _so_far(request: Request, contents: packing.Contents, storage: Folder, name: str) -> Response:
+def _so_far(request: Request, contents: packing.Contents, storage: Storage, name: str) -> Response:
     saved_as = quote(f"{name.removesuffix('.zip')}.partial.zip")
     headers = {"Content-Disposition": f"attachment; filename*=utf-8''{saved_as}", "X-Content-Type-Options": "nosniff"}
     if request.method == "HEAD":
@@ -83,8 +86,3 @@ def _none_yet(session: Session, job: Job) -> Response:
 
 def _later(detail: str) -> Response:
     return problems.response(409, detail, headers={"Retry-After": "1"})
-
-
-def _file_name(job: Job) -> str:
-    """The job's name as a file name that every system takes."""
-    return (re.sub(r"[^\w.-]+", "_", job.name).strip("._") or job.id) + ".zip"

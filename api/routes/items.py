@@ -69,7 +69,7 @@ def get_item_image(
         state, key, sha256 = item.state, item.result_key, item.result_sha256
     if key is None or sha256 is None:
         raise Conflict(f"Item {item_id} has no image: it is {state}.")
-    return download(request, storage.path(key), sha256)
+    return download(request, storage, key, sha256)
 
 
 @router.get(
