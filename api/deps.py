@@ -17,7 +17,7 @@ from shared import logs
 from shared.db import Sessions
 from shared.queue import Enqueue
 from shared.settings import Settings
-from shared.storage import Folder
+from shared.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Parts:
 
     settings: Settings
     sessions: Sessions
-    storage: Folder
+    storage: Storage
     enqueue: Enqueue
     ping: Callable[[], None]
     """Asks the broker for a sign of life; raises `shared.queue.BrokerAway`."""
@@ -51,7 +51,7 @@ async def _sessions(parts: PartsDep) -> Sessions:
     return parts.sessions
 
 
-async def _storage(parts: PartsDep) -> Folder:
+async def _storage(parts: PartsDep) -> Storage:
     return parts.storage
 
 
@@ -78,7 +78,7 @@ async def _project(caller: CallerDep) -> str:
 
 
 SessionsDep = Annotated[Sessions, Depends(_sessions)]
-StorageDep = Annotated[Folder, Depends(_storage)]
+StorageDep = Annotated[Storage, Depends(_storage)]
 EnqueueDep = Annotated[Enqueue, Depends(_enqueue)]
 WatchDep = Annotated[Watch, Depends(_watch)]
 

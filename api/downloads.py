@@ -1,8 +1,12 @@
 """Stored files over HTTP: in parts (Range), and only if they are not known already (ETag)."""
 
-from pathlib import Path
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import PurePosixPath
 from typing import Any
 
+from anyio import to_thread
 from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse, Response
@@ -10,7 +14,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api import problems
 from api.problems import documented
+from shared.bucket import Bucket
+from shared.storage import Folder, Storage
 
+_LINK_SECONDS = 900.0
+"""For which one may begin to fetch a file from a bucket; what has begun goes on."""
+_AHEAD = 4 * 2**20
 # Python knows some of these only where the system does.
 _MEDIA_TYPES = {
     ".png": "image/png",
@@ -42,19 +51,38 @@ def drawn(media_type: str, *problem: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def download(request: Request, path: Path, sha256: str, *, name: str | None = None, kind: str = "") -> Response:
+def download(
+    request: Request,
+    storage: Storage,
+    key: str,
+    sha256: str,
+    *,
+    name: str | None = None,
+    kind: str = "",
+    presigned: bool = False,
+) -> Response:
     """A stored file whose content is known by its hash; 304 if the caller has it.
 
     Args:
         name: what a browser saves it as; left out, it shows it.
-        kind: media type, where `path` does not tell by its extension.
+        kind: media type, where `key` does not tell by its extension.
+        presigned: whether to send the caller to the bucket, if it lies in one.
     """
     etag = f'"{sha256}"'
     if known(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
     # What a stranger uploaded is never anything but what we say it is.
     headers = {"ETag": etag, "X-Content-Type-Options": "nosniff"}
-    return _Download(path, headers=headers, media_type=kind or _MEDIA_TYPES[path.suffix], filename=name)
+    media_type = kind or _MEDIA_TYPES[PurePosixPath(key).suffix]
+    if isinstance(storage, Folder):
+        return _Download(storage.path(key), headers=headers, media_type=media_type, filename=name)
+    if not isinstance(storage, Bucket):
+        raise TypeError(f"nobody knows how to send what lies in a {type(storage).__name__}")
+    if presigned and request.method == "GET":
+        # Such a URL is a key to the file: nobody is to keep it.
+        headers |= {"Location": storage.link(key, _LINK_SECONDS), "Cache-Control": "no-store"}
+        return Response(status_code=307, headers=headers)
+    return _FromBucket(storage, key, headers, media_type, name)
 
 
 def known(request: Request, etag: str) -> bool:
@@ -84,3 +112,37 @@ class _Download(FileResponse):
             asked = Headers(scope=scope).get("range")
             response = problems.response(refusal["status"], f"The file has no range {asked!r}.", headers=headers)
             await response(scope, receive, send)
+
+
+class _FromBucket(_Download):
+    """The same of an object in a bucket, which passes through here by Range requests."""
+
+    def __init__(self, bucket: Bucket, key: str, headers: dict[str, str], media_type: str, name: str | None) -> None:
+        found = bucket.look(key)
+        self._bucket, self._key, self._size = bucket, key, found["size"]
+        changed = int(found["last_modified"].timestamp())
+        told = os.stat_result((0, 0, 0, 0, 0, 0, self._size, changed, changed, changed))
+        super().__init__(key, headers=headers, media_type=media_type, filename=name, stat_result=told)
+
+    @asynccontextmanager
+    async def _open_file(self) -> AsyncIterator[Any]:
+        yield _Reading(self._bucket, self._key, self._size)
+
+
+class _Reading:
+    """What Starlette asks of an open file."""
+
+    def __init__(self, bucket: Bucket, key: str, size: int) -> None:
+        self._bucket, self._key, self._size = bucket, key, size
+        self._at, self._ahead = 0, b""
+
+    async def seek(self, offset: int) -> None:
+        self._at, self._ahead = offset, b""
+
+    async def read(self, size: int) -> bytes:
+        if not self._ahead:
+            end = min(self._at + _AHEAD, self._size)
+            self._ahead = await to_thread.run_sync(self._bucket.part, self._key, self._at, end)
+            self._at = end
+        data, self._ahead = self._ahead[:size], self._ahead[size:]
+        return data

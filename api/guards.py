@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api import problems
 from shared import caps, settings
 from shared.errors import NoSpace
-from shared.storage import Folder
+from shared.storage import Storage
 
 LOOPBACK = frozenset(f"[{name}]" if ":" in name else name for name in settings.LOOPBACK)
 
@@ -61,7 +61,7 @@ class Room:
     """Refuses an upload as a form to one of `paths`, before its body is read, if it would not fit into the storage.
     What is larger than `most` bytes is left to be refused for that."""
 
-    def __init__(self, app: ASGIApp, paths: Collection[str], most: int, storage: Folder, reserve: int) -> None:
+    def __init__(self, app: ASGIApp, paths: Collection[str], most: int, storage: Storage, reserve: int) -> None:
         self.app = app
         self.paths = paths
         self.most = most

@@ -45,11 +45,12 @@ from api.tus import Tus
 from api.watch import FRESH, Watch
 from api.web import pages
 from shared import logs, queue
+from shared.bucket import make_storage
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
 from shared.queue import Enqueue
 from shared.settings import Settings
-from shared.storage import Folder
+from shared.storage import Storage
 
 _DESCRIPTION = """
 Expands small labelled object-detection datasets: what is labelled in an image stays, the rest is hidden behind a
@@ -86,7 +87,7 @@ _MAX_BODY = 1024 * 1024
 def create_app(
     settings: Settings,
     sessions: Sessions,
-    storage: Folder,
+    storage: Storage,
     enqueue: Enqueue,
     ping: Callable[[], None],
     fresh: float = FRESH,
@@ -153,7 +154,7 @@ def from_settings() -> FastAPI:
     return create_app(
         settings,
         sessions,
-        Folder(settings.storage),
+        make_storage(settings),
         queue.make_enqueue(sender),
         partial(queue.ping, sender),
     )

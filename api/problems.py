@@ -29,6 +29,7 @@ from shared.errors import (
     TooLarge,
     Unauthorized,
 )
+from shared.storage import StorageAway
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ def install(app: FastAPI) -> None:
     for kind in (OperationalError, InterfaceError):
         app.add_exception_handler(kind, _database_error)  # type: ignore[arg-type]
     app.add_exception_handler(OSError, _disk)  # type: ignore[arg-type]
+    app.add_exception_handler(StorageAway, _storage_away)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -141,6 +143,14 @@ async def _disk(request: Request, error: OSError) -> Response:
         raise error
     log.error("%s: %s", follow.asked(request.scope), error.strerror)
     return response(507, _NO_ROOM)
+
+
+async def _storage_away(request: Request, error: StorageAway) -> Response:
+    log.error("%s: %s", follow.asked(request.scope), error.strerror)
+    if error.errno in _FULL:
+        return response(507, _NO_ROOM)
+    detail = "The storage does not answer at the moment. Try again in a few seconds; nothing is lost."
+    return response(503, detail, headers={"Retry-After": _RETRY_AFTER})
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from shared import uploads
 from shared.db import Sessions
 from shared.errors import ChecksumMismatch, Gone, Locked, TooLarge
-from shared.storage import Folder
+from shared.storage import Storage
 from shared.uploads import Growing
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Reception:
     """Adds to an upload. What `keep` has noted is stored and stays; what came after that is written over next time."""
 
     sessions: Sessions
+    storage: Storage
     expires: float
     file: BinaryIO
     upload: Growing
@@ -91,6 +92,8 @@ class Reception:
     def keep(self) -> float:
         with _room():
             os.fsync(self.file.fileno())
+            if self.written == self.upload.size:
+                self.storage.gather(self.upload.key)
         with self.sessions.write() as session:
             expires_at = uploads.keep(session, self.upload, self.written, self.expires)
         self.upload = replace(self.upload, received=self.written)
@@ -111,7 +114,7 @@ def _room() -> Iterator[None]:
 @contextmanager
 def receiving(
     sessions: Sessions,
-    storage: Folder,
+    storage: Storage,
     upload: Growing,
     checksum: tuple["_Hash", bytes] | None,
     expires: float,
@@ -125,7 +128,7 @@ def receiving(
             raise Gone(f"Of upload {upload.id} bytes were lost. Begin anew.")
         file.truncate(upload.received)
         file.seek(upload.received)
-        yield Reception(sessions, expires, file, upload, checksum)
+        yield Reception(sessions, storage, expires, file, upload, checksum)
 
 
 async def pieces(request: Request) -> AsyncGenerator[bytes]:

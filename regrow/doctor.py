@@ -18,11 +18,11 @@ import migrations
 from regrow import preconditions
 from regrow.preconditions import Refused
 from shared import db, queue, workers
+from shared.bucket import make_storage
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
 from shared.models import Prior, Worker
 from shared.settings import GiB, Settings
-from shared.storage import Folder
 
 State = Literal["ok", "warning", "failed"]
 _SWEEP_SEEN = 60.0
@@ -129,8 +129,15 @@ def _broker(settings: Settings) -> Finding:
 
 
 def _storage(settings: Settings) -> Iterator[Finding]:
-    root = settings.storage
-    storage = Folder(root, may_make=False)
+    storage = make_storage(settings, may_make=False)
+    if settings.in_bucket:
+        if trouble := storage.trouble(settings.min_free_bytes):
+            advice = "Are the bucket's name, its endpoint and the credentials right, and may they write there?"
+            yield Finding("storage", "failed", f"{storage} cannot be used: {trouble}", advice)
+        else:
+            yield Finding("storage", "ok", f"{storage} can be written to")
+        return
+    root = settings.storage_folder
     kind = db.file_system(_nearest(root)) or "unknown file system"
     free = shutil.disk_usage(_nearest(root)).free
     told = f"{root} ({kind}, {free / GiB:.1f} GiB free)"

@@ -1,6 +1,5 @@
 """What `regrow storage`, `prune` and `backup` do, on the machine that has the data."""
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ import migrations
 from regrow import preconditions
 from regrow.preconditions import Refused
 from shared import archives, backups, keeping, trash, uploads
+from shared.bucket import make_storage
 from shared.db import Sessions, make_sessions
 from shared.errors import RegrowError
 from shared.settings import Settings
-from shared.storage import Folder
+from shared.storage import Storage
 
 Which = Literal["archives", "uploads", "strays"]
 
@@ -28,7 +28,7 @@ class House:
 
     settings: Settings
     sessions: Sessions
-    storage: Folder
+    storage: Storage
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def opened(data: Path | None) -> Iterator[House]:
     try:
         sessions = make_sessions(settings.database)
         migrations.check(sessions.engine)
-        yield House(settings, sessions, Folder(settings.storage, may_make=False))
+        yield House(settings, sessions, make_storage(settings, may_make=False))
     except RegrowError as error:
         raise Refused(error.detail) from None
     except OperationalError as error:
@@ -69,7 +69,7 @@ def storage(house: House) -> dict[str, Any]:
         "backups": _sum(house.settings.data.glob("*.before-migration-from-*")),
         "logs": _sum((house.settings.data / "logs").glob("*")),
         "broker": _sum((house.settings.data / "broker").rglob("*")),
-        "free": shutil.disk_usage(house.settings.storage).free,
+        "free": house.storage.free(),
     }
 
 
@@ -112,12 +112,12 @@ def backup(data: Path | None, to: Path) -> dict[str, Any]:
     """Copy the database to a file; says what is to be copied beside it."""
     with opened(data) as house:
         backups.make(house.settings.database, to)
-        return {"backup": str(to.absolute()), "bytes": to.stat().st_size, "storage": str(house.settings.storage)}
+        return {"backup": str(to.absolute()), "bytes": to.stat().st_size, "storage": str(house.storage)}
 
 
 def _check_there(house: House) -> None:
     if not house.storage.there():
-        raise Refused(f"The storage folder {house.storage.root} is not there. Is its share mounted?")
+        raise Refused(f"The storage {house.storage} is not there. Is its share mounted, or the bucket's name right?")
 
 
 def _beside(path: Path) -> Mapping[str, int]:

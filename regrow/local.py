@@ -88,7 +88,8 @@ def serve(host: str, port: int, data: Path | None, say: Say, *, with_parent: boo
             if settings.device not in ("auto", "cpu"):
                 probe.answer(wait=True)
             _prepare(settings, say)
-            preconditions.folder(settings.storage)
+            if not settings.in_bucket:
+                preconditions.folder(settings.storage_folder)
             if broker:
                 _start_broker(processes, broker, preconditions.folder(settings.data / "broker"), logs)
             uploads = preconditions.folder(settings.data / "tmp")

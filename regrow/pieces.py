@@ -18,6 +18,7 @@ LARGE = 32 * 2**20
 _PIECE = 64 * 2**20  # of one request: proxies let no body of any size through
 _CHUNK = 2**18
 _ENDS = 8 * 2**20
+_STORING_SECONDS = 600.0  # for the server to bring all of it where it belongs, which may be a bucket
 _PATIENCE = 60.0  # seconds without a new byte
 _LATER = frozenset({409, 423, 429, 502, 503, 504})
 _LOST = frozenset({404, 410})
@@ -77,7 +78,9 @@ class _Sending:
             "Content-Type": "application/offset+octet-stream",
             "Content-Length": str(length),
         }
-        return self._wire.tus("PATCH", at, headers, self._bytes(offset, length))
+        last = offset + length == self.size
+        timeout = _STORING_SECONDS if last else None
+        return self._wire.tus("PATCH", at, headers, self._bytes(offset, length), read_timeout=timeout)
 
     def _bytes(self, offset: int, length: int) -> Iterator[bytes]:
         self._file.seek(offset)

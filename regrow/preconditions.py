@@ -38,6 +38,7 @@ def read_settings(data: Path | None) -> Settings:
         update={
             "data": settings.data.resolve(),
             "database_url": url.render_as_string(hide_password=False),
+            "storage": settings.storage if settings.in_bucket else str(settings.storage_folder.resolve()),
             "priors": str(Path(settings.priors).resolve()) if settings.priors else "",
         }
     )

@@ -62,20 +62,43 @@ class Wire:
         path: str,
         headers: Mapping[str, str] | None = None,
         content: Iterator[bytes] | None = None,
+        read_timeout: float | None = None,
     ) -> httpx.Response:
         """A request of a resumable upload, once: after a failure one asks how much has come."""
+        timeout = httpx.Timeout(self._timeout, read=read_timeout or self._timeout)
         with self.speaking():
             sent = {"Tus-Resumable": "1.0.0", **(headers or {})}
-            return checked(self._http.request(method, path, headers=sent, content=content))
+            return checked(self._http.request(method, path, headers=sent, content=content, timeout=timeout))
 
     @contextmanager
     def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
-        """GET whose body is read by the caller, piece by piece. An error answer raises, a broken connection too."""
+        """GET whose body is read by the caller, piece by piece. An error answer raises, a broken connection too.
+
+        Where the server sends us elsewhere for the bytes, to its bucket, its own ETag still holds.
+        """
         plain = {"Accept-Encoding": "identity", **headers}
         with self.speaking(), self._http.stream("GET", path, headers=plain) as response:
             if response.status_code >= 400:
                 response.read()
-            yield checked(response)
+            if response.status_code != httpx.codes.TEMPORARY_REDIRECT:
+                yield checked(response)
+                return
+        with self.speaking(), self._elsewhere(response, plain) as found:
+            yield found
+
+    @contextmanager
+    def _elsewhere(self, sent: httpx.Response, headers: dict[str, str]) -> Iterator[httpx.Response]:
+        location, etag = sent.headers["Location"], sent.headers["ETag"]
+        # Of our ETags a bucket knows nothing; whether the file is still the same is told by the server's.
+        if headers.pop("If-Range", etag) != etag:
+            del headers["Range"]
+        # Not by the client: what is for the server is nobody else's.
+        trust_env = not _loopback(location)
+        with httpx.stream("GET", location, headers=headers, timeout=self._timeout, trust_env=trust_env) as response:
+            if response.status_code >= 400:
+                raise Unreachable(location.partition("?")[0], f"it answered {response.status_code}")
+            response.headers["ETag"] = etag
+            yield response
 
     def probe(self, path: str) -> httpx.Response:
         """GET, once, and every status is an answer."""

@@ -17,7 +17,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from shared.db import Sessions
 from shared.models import Archive, Dataset, Image, Item, Prior, Training, Trash, Upload
 from shared.states import DatasetState
-from shared.storage import Folder
+from shared.storage import Storage
 
 _Column = InstrumentedAttribute[str] | InstrumentedAttribute[str | None]
 
@@ -105,7 +105,7 @@ class Census:
         return self.unknown > known
 
 
-def census(sessions: Sessions, storage: Folder, older: float = 0.0) -> Census:
+def census(sessions: Sessions, storage: Storage, older: float = 0.0) -> Census:
     """Look at all that is stored; strays that nobody wrote to for `older` seconds are those that may go."""
     found = Census()
     files = storage.files()

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from shared.formats.samples import Box, Entry, Output
 from shared.models import Dataset, Image, Item, Job, Verdict
 from shared.spec import ExpansionSpec
 from shared.states import Decision, ItemState
-from shared.storage import Folder, source_key
+from shared.storage import Storage, source_key
 from shared.tray import Tray
 
 # Zip files carry times; a fixed one makes equal contents equal bytes.
@@ -157,7 +158,12 @@ def collect(session: Session, job_id: str) -> Contents:
     return replace(made, format=wanted, output=converted, pictures=tuple(moved))
 
 
-def pack(contents: Contents, storage: Folder, *, partial: bool = False) -> Iterator[bytes]:
+def file_name(job: Job) -> str:
+    """What a job's zip is saved as: its name, as every system takes it."""
+    return (re.sub(r"[^\w.-]+", "_", job.name).strip("._") or job.id) + ".zip"
+
+
+def pack(contents: Contents, storage: Storage, *, partial: bool = False) -> Iterator[bytes]:
     """The bytes of the zip, an image at a time: uncompressed, since images are, and in a fixed order, so that equal
     contents are equal bytes. One that is `partial` says so in its README.txt.
 
@@ -172,7 +178,7 @@ def pack(contents: Contents, storage: Folder, *, partial: bool = False) -> Itera
     yield tray.take()
 
 
-def _members(contents: Contents, storage: Folder, note: str) -> Iterator[tuple[str, bytes]]:
+def _members(contents: Contents, storage: Storage, note: str) -> Iterator[tuple[str, bytes]]:
     yield "README.txt", (README.format(described=_DESCRIBED[contents.format]) + _missing(contents) + note).encode()
     yield from FORMATS[contents.format].files(contents.output)
     for picture in contents.pictures:

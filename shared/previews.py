@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from shared import images
 from shared.errors import BadImage
-from shared.storage import Folder, preview_key, source_key
+from shared.storage import Storage, preview_key, source_key
 
 LONG_SIDE = 256
 """Pixels of the usual size."""
@@ -53,7 +53,7 @@ def make(image: Image.Image) -> bytes | None:
 
 
 def draw(
-    storage: Folder,
+    storage: Storage,
     image_sha256: str,
     name: str,
     long_side: int,
@@ -79,17 +79,17 @@ def draw(
     return _jpeg(_labelled(small, boxes, outlines) if boxes else small)
 
 
-def variant(storage: Folder, made: Made, long_side: int, *, labels: bool = False) -> bytes:
+def variant(storage: Storage, made: Made, long_side: int, *, labels: bool = False) -> bytes:
     """A JPEG of a new image, as `draw` makes it of an original."""
     return _jpeg(_shown(_opened(storage, made), made, long_side, labels=labels))
 
 
-def original(storage: Folder, made: Made, long_side: int, *, labels: bool = False) -> bytes:
+def original(storage: Storage, made: Made, long_side: int, *, labels: bool = False) -> bytes:
     """A JPEG of the source, made in every way as `variant` makes that of the new image."""
     return _jpeg(_shown(_source(storage, made), made, long_side, labels=labels))
 
 
-def pair(storage: Folder, made: Made, long_side: int, *, labels: bool = False) -> bytes:
+def pair(storage: Storage, made: Made, long_side: int, *, labels: bool = False) -> bytes:
     """A JPEG of the source and, to its right, the new image, each at most `long_side` pixels long."""
     sides = [_shown(each, made, long_side, labels=labels) for each in (_source(storage, made), _opened(storage, made))]
     (left, right), height = sides, sides[0].height
@@ -99,7 +99,7 @@ def pair(storage: Folder, made: Made, long_side: int, *, labels: bool = False) -
     return _jpeg(both)
 
 
-def difference(storage: Folder, made: Made, long_side: int | None = None, factor: float = AMPLIFIED) -> Image.Image:
+def difference(storage: Storage, made: Made, long_side: int | None = None, factor: float = AMPLIFIED) -> Image.Image:
     """Where a new image differs from its source, as a grey picture: black where it does not, white where the mean of
     the colours' differences is a `factor`-th of white or more. At the source's size, or at most `long_side` long."""
     old, new = (images.colours(each) for each in (_source(storage, made), _opened(storage, made)))
@@ -108,11 +108,11 @@ def difference(storage: Folder, made: Made, long_side: int | None = None, factor
     return picture if long_side is None else _small(picture, long_side)
 
 
-def _opened(storage: Folder, made: Made) -> Image.Image:
+def _opened(storage: Storage, made: Made) -> Image.Image:
     return images.open_image(storage.read(made.key), made.path)
 
 
-def _source(storage: Folder, made: Made) -> Image.Image:
+def _source(storage: Storage, made: Made) -> Image.Image:
     return images.open_image(storage.read(source_key(made.source_sha256)), made.path, upright=made.upright)
 
 
@@ -121,7 +121,7 @@ def _shown(image: Image.Image, made: Made, long_side: int, *, labels: bool) -> I
     return _labelled(small, *made.labels) if labels else small
 
 
-def _kept(storage: Folder, key: str, name: str) -> tuple[bytes, Image.Image] | None:
+def _kept(storage: Storage, key: str, name: str) -> tuple[bytes, Image.Image] | None:
     try:
         data = storage.read(key)
         return data, images.open_image(data, name)

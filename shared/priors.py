@@ -16,7 +16,7 @@ from shared import trash
 from shared.errors import Conflict, Invalid, NotConfigured, NotFound
 from shared.models import Job, Prior, Training
 from shared.states import LIVE_TRAINING
-from shared.storage import Folder, prior_key
+from shared.storage import Storage, prior_key
 
 BUILTIN = "builtin"
 CARD = "README.md"
@@ -81,10 +81,12 @@ def register(session: Session, name: str, folder: Path) -> Prior:
     return session.merge(describe(name, folder))
 
 
-def trained(session: Session, storage: Folder) -> dict[str, tuple[Path, str]]:
+def trained(session: Session, storage: Storage) -> dict[str, tuple[Path, str]]:
     """Folder and hash of each prior that was trained here, by name, as far as its folder can be seen."""
     rows = session.execute(select(Prior.name, Prior.training_id, Prior.sha256).where(Prior.training_id.is_not(None)))
-    found = {name: (storage.path(prior_key(str(training_id))).resolve(), sha256) for name, training_id, sha256 in rows}
+    found = {
+        name: (storage.folder(prior_key(str(training_id))).resolve(), sha256) for name, training_id, sha256 in rows
+    }
     return {name: (folder, sha256) for name, (folder, sha256) in found.items() if folder.is_dir()}
 
 

@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 GiB = 1024**3
+
+BUCKETS = ("s3://", "gs://", "az://")
+"""How a REGROW_STORAGE begins that is no folder."""
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """The addresses of this machine alone, where a key is optional."""
@@ -21,6 +24,18 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="SQLAlchemy URL; empty: an SQLite file in the data folder.")
     broker_url: SecretStr = Field(
         SecretStr(""), description="Redis URL of the queue; empty: only `regrow serve`, which starts its own."
+    )
+
+    storage: str = Field(
+        "",
+        description="Where stored files lie: a folder, or a bucket as s3://BUCKET/PREFIX, gs://… or az://…, with "
+        "credentials as its provider's own tools take them; empty: `storage` in the data folder.",
+    )
+    storage_http: bool = Field(False, description="Whether a bucket's endpoint may be plain http, as in MinIO's case.")
+    presigned_downloads: bool = Field(
+        True,
+        description="Whether archives in a bucket are fetched from it, by URLs that are valid for a few minutes; else "
+        "they pass through the API.",
     )
 
     priors: str = Field(
@@ -108,6 +123,13 @@ class Settings(BaseSettings):
         "info", description="Least weight of a line that is written. `debug` has each request that only read."
     )
 
+    @field_validator("storage")
+    @classmethod
+    def _is_a_folder_or_a_bucket(cls, storage: str) -> str:
+        if "://" in storage and not storage.startswith(BUCKETS):
+            raise ValueError(f"{storage!r} is neither a folder nor a bucket, which begins with {', '.join(BUCKETS)}")
+        return storage
+
     @model_validator(mode="after")
     def _renewal_fits_in_the_lease(self) -> Self:
         if self.renew_seconds * 2 > self.lease_seconds:
@@ -137,6 +159,16 @@ class Settings(BaseSettings):
         return int(self.min_free_gb * GiB)
 
     @property
-    def storage(self) -> Path:
-        """The folder of stored bytes."""
-        return self.data / "storage"
+    def in_bucket(self) -> bool:
+        """Whether stored files lie in a bucket."""
+        return self.storage.startswith(BUCKETS)
+
+    @property
+    def storage_folder(self) -> Path:
+        """The folder of stored files, where they lie in one."""
+        return Path(self.storage) if self.storage else self.data / "storage"
+
+    @property
+    def spool(self) -> Path:
+        """The folder of what has to be local although stored files lie in a bucket."""
+        return self.data / "spool"

@@ -4,10 +4,10 @@ from PIL import Image
 
 from shared import images
 from shared.spec import ResolvedSpec
-from shared.storage import Folder, source_key
+from shared.storage import Storage, source_key
 
 
-def uploaded_mask(storage: Folder, resolved: ResolvedSpec, mask_sha256: str | None, name: str) -> Image.Image | None:
+def uploaded_mask(storage: Storage, resolved: ResolvedSpec, mask_sha256: str | None, name: str) -> Image.Image | None:
     """The mask image that came with the image `name`, if the job uses it and there is one.
 
     Raises BadImage if it cannot be decoded, FileNotFoundError if it is gone.

@@ -1,4 +1,4 @@
-"""Stored bytes: originals, new images, archives. A local folder now; the functions are those a bucket needs.
+"""Stored bytes: originals, new images, archives. They lie in a local `Folder`, or in a `shared.bucket.Bucket`.
 
 Keys are made of ids and hashes, never of a user's file names.
 """
@@ -11,11 +11,11 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from shared.errors import Locked
 from shared.states import Wait
@@ -65,6 +65,52 @@ class Stored:
     age: float
 
 
+def check_key(key: str) -> str:
+    """The key, if it leads nowhere else. Raises ValueError."""
+    parts = PurePosixPath(key).parts
+    if not parts or ".." in parts or PurePosixPath(key).is_absolute():
+        raise ValueError(f"not a storage key: {key!r}")
+    return key
+
+
+class StorageAway(OSError):
+    """The storage does not answer, or not as it should; nothing is known of the key. It may be tried again."""
+
+
+class Storing(Protocol):
+    """Takes many files, from several threads at once."""
+
+    def store(self, key: str, data: bytes) -> None:
+        """Store `data` under `key`, unless something is there."""
+
+
+class Storage(Protocol):
+    """What is done with stored bytes; `Folder` says what each function does.
+
+    All raise FileNotFoundError where a key is not there, and other kinds of OSError where the storage itself is not.
+    """
+
+    def write(self, key: str, data: bytes) -> None: ...
+    def writing(self, key: str, name: str | None = None) -> AbstractContextManager[BinaryIO]: ...
+    def together(self) -> AbstractContextManager[Storing]: ...
+    def growing(self, key: str) -> AbstractContextManager[BinaryIO]: ...
+    def gather(self, key: str) -> None: ...
+    def drop(self, key: str) -> None: ...
+    def drop_older(self, seconds: float) -> None: ...
+    def read(self, key: str) -> bytes: ...
+    def open(self, key: str) -> BinaryIO: ...
+    def trouble(self, min_free: int) -> Wait | None: ...
+    def free(self) -> int | None: ...
+    def there(self) -> bool: ...
+    def exists(self, key: str) -> bool: ...
+    def files(self) -> Iterator[Stored]: ...
+    def delete(self, key: str) -> None: ...
+    def delete_all(self, keys: Collection[str]) -> None: ...
+    def folder(self, key: str) -> Path: ...
+    def at_hand(self, key: str) -> AbstractContextManager[Path]: ...
+    def keep(self, key: str) -> None: ...
+
+
 class Folder:
     """Storage in a local folder (mode 0700). A key that exists is whole: writes go to a temporary file first. Only what
     is `growing` is not, and nobody looks at it before a row says that it is whole.
@@ -77,14 +123,18 @@ class Folder:
         self.root = root
         self._may_make = may_make
 
+    def __str__(self) -> str:
+        return str(self.root)
+
     def write(self, key: str, data: bytes) -> None:
         """Store `data` under `key`, atomically and durably, replacing what was there."""
         with self.writing(key) as file:
             file.write(data)
 
     @contextmanager
-    def writing(self, key: str) -> Iterator[BinaryIO]:
-        """A file that becomes `key` when the block ends, and is thrown away if it raises."""
+    def writing(self, key: str, name: str | None = None) -> Iterator[BinaryIO]:  # noqa: ARG002
+        """A file that becomes `key` when the block ends, and is thrown away if it raises. `name` is what it is saved as
+        by who fetches it without our doing, which only a bucket allows."""
         path = self.path_to_write(key)
         temporary = _beside(path)
         try:
@@ -135,6 +185,15 @@ class Folder:
                 state = os.fstat(file.fileno())
                 if state.st_nlink and not state.st_size:
                     path.unlink()
+
+    def gather(self, key: str) -> None:
+        """What grew is whole: bring it where workers look for it. Here it has always been there."""
+
+    def drop(self, key: str) -> None:
+        """Take away what grew, unless it lies where workers look for it."""
+
+    def drop_older(self, seconds: float) -> None:
+        """The same with all to which nothing was added for so long."""
 
     def read(self, key: str) -> bytes:
         return self.path(key).read_bytes()
@@ -190,12 +249,27 @@ class Folder:
         elif self.path(key).is_dir():
             shutil.rmtree(self.path(key))
 
+    def delete_all(self, keys: Collection[str]) -> None:
+        """Remove many."""
+        for key in keys:
+            self.delete(key)
+
+    def folder(self, key: str) -> Path:
+        """The local folder of what lies in `key`, which ends in a slash and never changes once it is whole. It is not
+        there where `keep` has not been called, by anybody, with all that belongs in it."""
+        return self.path(key)
+
+    @contextmanager
+    def at_hand(self, key: str) -> Iterator[Path]:
+        """A local folder of what lies in `key`, to work in; what changes there counts once `keep` was called."""
+        yield self.path(key)
+
+    def keep(self, key: str) -> None:
+        """Store what lies in the local folder of `key`."""
+
     def path(self, key: str) -> Path:
         """The file behind `key`."""
-        parts = PurePosixPath(key).parts
-        if not parts or ".." in parts or PurePosixPath(key).is_absolute():
-            raise ValueError(f"not a storage key: {key!r}")
-        return self.root.joinpath(*parts)
+        return self.root / check_key(key)
 
     def path_to_write(self, key: str) -> Path:
         """The same, in a folder that is there."""

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from shared.db import lock_table
 from shared.models import Archive, Dataset, Image, Item, Prior, Trash
 from shared.states import DatasetState
-from shared.storage import SOURCES, Folder, preview_key, prior_key, source_key
+from shared.storage import SOURCES, Storage, preview_key, prior_key, source_key
 
 _CHUNK = 1000
 
@@ -27,7 +27,7 @@ def throw_for(session: Session, receipt_id: str, keys: Sequence[str]) -> None:
         session.execute(insert(Trash), [{"key": key, "receipt_id": receipt_id} for key in chunk])
 
 
-def empty(session: Session, storage: Folder, most: int = 500) -> int:
+def empty(session: Session, storage: Storage, most: int = 500) -> int:
     """Remove up to `most` of the noted files, those nobody needs; returns how many notes were dealt with.
 
     An original stays as long as a dataset is being checked, whose worker may just have found it there.
@@ -42,11 +42,10 @@ def empty(session: Session, storage: Folder, most: int = 500) -> int:
     if not noted:
         return 0
     keys = {note.key for note in noted}
-    for key in keys - _needed(session, keys):
-        storage.delete(key)
-        if key.startswith(SOURCES):
-            storage.delete(preview_key(key.rpartition("/")[2], upright=True))
-            storage.delete(preview_key(key.rpartition("/")[2], upright=False))
+    gone = sorted(keys - _needed(session, keys))
+    originals = [key.rpartition("/")[2] for key in gone if key.startswith(SOURCES)]
+    previews = [preview_key(sha256, upright=upright) for sha256 in originals for upright in (True, False)]
+    storage.delete_all([*gone, *previews])
     session.execute(delete(Trash).where(Trash.id.in_([note.id for note in noted])))
     return len(noted)
 

@@ -9,9 +9,10 @@ from tempfile import TemporaryDirectory
 import psycopg
 import pytest
 import redis
-from servers import Postgres, Redis
+from servers import S3, Postgres, Redis, s3_environment
 
 from migrations import upgrade
+from shared.bucket import Bucket
 from shared.db import Sessions, make_sessions
 from shared.storage import Folder
 
@@ -94,6 +95,32 @@ def sessions(database_url: str) -> Iterator[Sessions]:
 @pytest.fixture
 def storage(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "storage")
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """A server of the S3 protocol."""
+    server = S3()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.end()
+
+
+@pytest.fixture
+def s3_url(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of an empty bucket, whose endpoint and credentials are in the environment."""
+    name = f"regrow-{time.monotonic_ns()}"
+    s3.make(name)
+    for variable, value in s3_environment(s3.url).items():
+        monkeypatch.setenv(variable, value)
+    return f"s3://{name}/of/a/lab"
+
+
+@pytest.fixture
+def bucket(s3_url: str, tmp_path: Path) -> Bucket:
+    return Bucket(s3_url, tmp_path / "spool", allow_http=True)
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ class Cutter:
         """For each of the next connections over which so much is sent, the bytes after which it breaks."""
         self.stall_after: int | None = None
         """Once so many bytes were sent over a connection, nothing passes any more."""
+        self.away = False
+        """Whether every connection ends as soon as it is made or used."""
         self.cuts = 0
         self.sent = 0
         """Bytes that came from clients."""
@@ -39,6 +41,8 @@ class Cutter:
             threading.Thread(target=self._back, args=(server, client), daemon=True).start()
             passed = 0
             while data := client.recv(2**16):
+                if self.away:
+                    return
                 self.sent += len(data)
                 passed += len(data)
                 if self.cut_after and passed >= self.cut_after[0]:

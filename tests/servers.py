@@ -1,4 +1,4 @@
-"""A PostgreSQL and a Redis of a test's own, which it may kill and start again."""
+"""A PostgreSQL, a Redis and an S3 of a test's own, which it may kill and start again."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import httpx
 import psutil
 import psycopg
 import pytest
@@ -110,6 +111,50 @@ class Redis:
             return False
         finally:
             client.close()
+
+
+class S3:
+    """A server of the S3 protocol (moto) that keeps what it has in memory, with Signature V4 and nobody's rights."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(self.port)]
+        self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(self._answers, 60, "the S3 server answers")
+
+    def make(self, bucket: str) -> None:
+        httpx.put(f"{self.url}/{bucket}", trust_env=False).raise_for_status()
+
+    def unfinished(self, bucket: str) -> int:
+        """How many uploads in parts have been begun and neither finished nor given up."""
+        listed = httpx.get(f"{self.url}/{bucket}?uploads", trust_env=False).raise_for_status().text
+        return listed.count("<UploadId>")
+
+    def end(self) -> None:
+        if self._server is not None:
+            self._server.terminate()
+            self._server.wait(20)
+            self._server = None
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/moto-api/", trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+
+def s3_environment(url: str, key: str = "AKIAREGROW") -> dict[str, str]:
+    """What a process is told of a server, as obstore takes it."""
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": "as-secret-as-it-gets",
+    }
 
 
 def _package(name: str) -> Path:

@@ -5,15 +5,15 @@ import logging
 
 from shared import archives, packing
 from shared.db import Sessions
-from shared.models import Archive
+from shared.models import Archive, Job
 from shared.settings import Settings
-from shared.storage import Folder, archive_key
+from shared.storage import Storage, archive_key
 from worker.renewal import held
 
 log = logging.getLogger(__name__)
 
 
-def build_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
+def build_next(settings: Settings, sessions: Sessions, storage: Storage) -> bool:
     """Build the oldest archive that waits; False if none does."""
     with sessions.write() as session:
         claim = archives.claim(session, settings.lease_seconds)
@@ -24,9 +24,10 @@ def build_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
     with held(sessions, Archive, claim, settings):
         with sessions.read() as session:
             contents = packing.collect(session, claim.id)
+            name = packing.file_name(session.get_one(Job, claim.id))
         try:
             digest, size = hashlib.sha256(), 0
-            with storage.writing(key) as file:
+            with storage.writing(key, name) as file:
                 for part in packing.pack(contents, storage):
                     # Hashed on its way to the disk, so that nobody has to read it again.
                     digest.update(part)

@@ -4,12 +4,12 @@ import errno
 
 import torch
 
-from shared.storage import Folder
+from shared.storage import Storage
 
 _AWAY = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENOTCONN, errno.EIO}
 
 
-def storage_away(error: OSError, storage: Folder) -> bool:
+def storage_away(error: OSError, storage: Storage) -> bool:
     """Whether the disk is full or a share is away, and not just one file gone."""
     return error.errno in _AWAY or not storage.there()
 

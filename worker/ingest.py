@@ -5,6 +5,7 @@ import threading
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from shared import datasets, growth, images, keeping, previews
 from shared.db import Sessions
@@ -15,7 +16,7 @@ from shared.formats.zips import Limits, SafeZip
 from shared.models import Dataset
 from shared.reading import Reading
 from shared.settings import Settings
-from shared.storage import Folder, Together, preview_key, sha256, source_key, upload_key
+from shared.storage import Storage, Storing, preview_key, sha256, source_key, upload_key
 from worker import groups
 from worker.parallel import Room, in_order, usable_threads
 from worker.renewal import held
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 _CONFIRM = "If it is meant to have none, say so when you upload it: labels=none."
 
 
-def check_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
+def check_next(settings: Settings, sessions: Sessions, storage: Storage) -> bool:
     """Check the oldest waiting dataset; False if none waits."""
     with sessions.write() as session:
         claim = datasets.claim(session, settings.lease_seconds)
@@ -37,7 +38,8 @@ def check_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
     with held(sessions, Dataset, claim, settings):
         stored: set[str] = set()
         try:
-            contents = check(storage.path(upload_key(claim.id)), settings, storage, options, stored=stored)
+            with storage.open(upload_key(claim.id)) as upload:
+                contents = check(upload, settings, storage, options, stored=stored)
         except RegrowError as error:
             log.info("the dataset is rejected: %s, %d faults", error.slug, len(error.faults))
             with sessions.write() as session:
@@ -57,9 +59,9 @@ def check_next(settings: Settings, sessions: Sessions, storage: Folder) -> bool:
 
 
 def check(
-    upload: Path,
+    upload: Path | BinaryIO,
     settings: Settings,
-    storage: Folder,
+    storage: Storage,
     reading: Reading,
     threads: int | None = None,
     stored: set[str] | None = None,
@@ -122,7 +124,7 @@ class _Desk:
     """Checks and stores images, for several threads at once. All that are open have no more pixels together than the
     largest one may have, so that memory does not grow with the number of threads."""
 
-    def __init__(self, archive: SafeZip, together: Together, max_pixels: int, stored: set[str]) -> None:
+    def __init__(self, archive: SafeZip, together: Storing, max_pixels: int, stored: set[str]) -> None:
         self._archive = archive
         self._together = together
         self._max_pixels = max_pixels

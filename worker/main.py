@@ -28,13 +28,14 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 import migrations
 from shared import logs, priors, workers
+from shared.bucket import make_storage
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
 from shared.figures import Meter
 from shared.queue import Enqueue, Queue, make_app, make_enqueue
 from shared.settings import Settings
 from shared.states import Wait
-from shared.storage import Folder
+from shared.storage import Storage
 
 if TYPE_CHECKING:
     from worker.studio import Studio
@@ -51,7 +52,7 @@ class Bench:
 
     settings: Settings
     sessions: Sessions
-    storage: Folder
+    storage: Storage
     enqueue: Enqueue
     name: str
 
@@ -87,7 +88,7 @@ def bench() -> Bench:
     return Bench(
         settings=settings,
         sessions=make_sessions(settings.database),
-        storage=Folder(settings.storage, may_make=False),
+        storage=make_storage(settings, may_make=False),
         enqueue=make_enqueue(make_app(settings.broker_url.get_secret_value())),
         name=f"{socket.gethostname()}:{os.getpid()}",
     )

@@ -12,7 +12,7 @@ from shared import priors
 from shared.db import Sessions
 from shared.figures import Meter
 from shared.settings import Settings
-from shared.storage import Folder
+from shared.storage import Storage
 from worker.priors.cache import PriorCache
 
 
@@ -32,7 +32,7 @@ class Studio:
 
     settings: Settings
     sessions: Sessions
-    storage: Folder
+    storage: Storage
     name: str
     device: torch.device
     batches: Batches

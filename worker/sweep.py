@@ -15,19 +15,20 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 import migrations
 from shared import archives, datasets, items, jobs, keeping, logs, stretches, trash, uploads, workers
+from shared.bucket import make_storage
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
 from shared.figures import Meter
 from shared.queue import Task, make_app, make_enqueue
 from shared.settings import Settings
-from shared.storage import Folder
+from shared.storage import Storage
 
 log = logging.getLogger(__name__)
 
 _TIDY_EVERY = 3600.0
 
 
-def sweep(sessions: Sessions, storage: Folder, meter: Meter | None = None) -> set[Task]:
+def sweep(sessions: Sessions, storage: Storage, meter: Meter | None = None) -> set[Task]:
     """Put right what is left behind, and return the tasks for which there is work that nobody does."""
     meter = meter or Meter()
     with sessions.write() as session:
@@ -55,7 +56,7 @@ def sweep(sessions: Sessions, storage: Folder, meter: Meter | None = None) -> se
     return {task for task, there_is in found.items() if there_is}
 
 
-def _empty_trash(sessions: Sessions, storage: Folder) -> None:
+def _empty_trash(sessions: Sessions, storage: Storage) -> None:
     """Remove the files of what was deleted. A storage that is away is asked again next time."""
     if not storage.there():
         return
@@ -68,14 +69,14 @@ def _empty_trash(sessions: Sessions, storage: Folder) -> None:
         log.warning("deleted files stay for now: %s", error)
 
 
-def tidy(sessions: Sessions, storage: Folder, older: float) -> int:
+def tidy(sessions: Sessions, storage: Storage, older: float) -> int:
     """Note what no row knows and nobody wrote to for `older` seconds, so that it is removed; returns how many."""
     found = keeping.census(sessions, storage, older)
     if found.foreign:
         log.warning(
             "nothing is tidied up: of what is stored in %s the database knows the smaller part. Is it the right one? "
             "If so, `regrow prune --strays` removes the rest",
-            storage.root,
+            storage,
         )
         return 0
     if found.strays:
@@ -85,7 +86,7 @@ def tidy(sessions: Sessions, storage: Folder, older: float) -> int:
     return len(found.strays)
 
 
-def _tidy_now_and_then(sessions: Sessions, storage: Folder, older: float, end: threading.Event) -> None:
+def _tidy_now_and_then(sessions: Sessions, storage: Storage, older: float, end: threading.Event) -> None:
     # A thread of its own: to look at a million files takes longer than a lapsed claim is to wait.
     while not end.wait(_TIDY_EVERY):
         try:
@@ -104,7 +105,7 @@ def main() -> None:
         sys.exit(error.detail)
     except OperationalError as error:
         log.warning("the database is away: %s", error)
-    storage = Folder(settings.storage, may_make=False)
+    storage = make_storage(settings, may_make=False)
     enqueue = make_enqueue(make_app(settings.broker_url.get_secret_value()))
     end, meter = threading.Event(), Meter()
     name = f"sweep@{socket.gethostname()}:{os.getpid()}"

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -106,13 +107,14 @@ def _hold(studio: Studio, work: Work, folders: Mapping[str, Path]) -> None:
 
     with Renewal(renew, settings.renew_seconds) as renewal:
 
-        def on_step(progress: TrainingProgress) -> None:
+        def on_step(folder: Path, progress: TrainingProgress) -> None:
             pace.note(progress.step, progress.steps)
             meter.note(progress)
             if renewal.lost or studio.stop():
                 raise Stopped
             if progress.checkpointed:
-                _show(studio, work)
+                studio.storage.keep(_work_key(work))
+                _show(studio, work, folder)
                 with _whatever_the_database_does():
                     if not renew(checkpointed=True):
                         raise Stopped
@@ -120,8 +122,8 @@ def _hold(studio: Studio, work: Work, folders: Mapping[str, Path]) -> None:
                         raise MadeWay
 
         try:
-            with _fate(studio, work):
-                _train(studio, work, folders, on_step)
+            with _fate(studio, work), studio.storage.at_hand(_work_key(work)) as folder:
+                _train(studio, work, folder, folders, partial(on_step, folder))
         except Stopped:
             log.info("the training stopped at step %d", pace.step)
             _clear_up(studio, work)
@@ -132,16 +134,21 @@ def _hold(studio: Studio, work: Work, folders: Mapping[str, Path]) -> None:
 
 
 def _train(
-    studio: Studio, work: Work, folders: Mapping[str, Path], on_step: Callable[[TrainingProgress], None]
+    studio: Studio,
+    work: Work,
+    folder: Path,
+    folders: Mapping[str, Path],
+    on_step: Callable[[TrainingProgress], None],
 ) -> None:
-    folder, target = _work_folder(studio, work), studio.storage.path(prior_key(work.claim.id))
+    target = studio.storage.folder(prior_key(work.claim.id))
     if not target.is_dir():
         init = folders[work.init_sha256] if work.init_sha256 else None
         loaders = [_loader(studio, work, picture) for picture in work.pictures]
         with _the_machine_to_itself(studio):
             training.train(loaders, work.settings, folder, init=init, device=studio.device, on_step=on_step)
-            _show(studio, work)
+            _show(studio, work, folder)
             training.install(folder, target, name=work.name, about=_about(work))
+    studio.storage.keep(prior_key(work.claim.id))
     prior = priors.describe(work.name, target)
     prior.training_id = work.claim.id
     with studio.sessions.write() as session:
@@ -172,11 +179,10 @@ def _loader(studio: Studio, work: Work, picture: Picture) -> Callable[[], Image.
     return load
 
 
-def _show(studio: Studio, work: Work) -> None:
+def _show(studio: Studio, work: Work, folder: Path) -> None:
     """Put the newest samples and figures where the API finds them."""
-    folder = _work_folder(studio, work)
     for name, newest in (("preview.png", training.samples(folder)), ("history.json", training.history(folder))):
-        if newest.is_file():
+        if newest is not None and newest.is_file():
             studio.storage.write(training_key(work.claim.id, name), newest.read_bytes())
 
 
@@ -194,8 +200,8 @@ def _clear_up(studio: Studio, work: Work) -> None:
         studio.storage.delete(prior_key(work.claim.id))
 
 
-def _work_folder(studio: Studio, work: Work) -> Path:
-    return studio.storage.path(training_key(work.claim.id, "work"))
+def _work_key(work: Work) -> str:
+    return training_key(work.claim.id, "work/")
 
 
 @contextmanager

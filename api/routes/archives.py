@@ -1,6 +1,5 @@
 """The zip of a finished job, or of what a running one has made so far."""
 
-import re
 from typing import Annotated
 from urllib.parse import quote
 
@@ -18,7 +17,7 @@ from shared import archives, jobs, packing, progress
 from shared.models import Archive, Job
 from shared.queue import Task
 from shared.states import ArchiveState
-from shared.storage import Folder
+from shared.storage import Storage
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/archive", tags=["archives"])
 
@@ -28,7 +27,10 @@ router = APIRouter(prefix="/v1/jobs/{job_id}/archive", tags=["archives"])
     "",
     summary="Download what a job made",
     response_class=Response,
-    responses=answers("application/zip", 409),
+    responses={
+        307: {"description": "It is fetched from `Location`, soon. `ETag` is still its SHA-256."},
+        **answers("application/zip", 409),
+    },
 )
 def get_archive(
     job_id: HexId,
@@ -55,17 +57,18 @@ def get_archive(
         if partial and (archive is None or archive.state in (ArchiveState.BUILDING, ArchiveState.FAILED)):
             contents = packing.collect(session, job_id)
             if contents.variants():
-                return _so_far(request, contents, parts.storage, _file_name(job))
+                return _so_far(request, contents, parts.storage, packing.file_name(job))
         if archive is None:
             return _none_yet(session, job)
         if archive.state == ArchiveState.BUILDING:
             return _later("The archive is being built.")
         if archive.state == ArchiveState.FAILED:
             return problems.response(409, f"The archive could not be built: {archive.error}")
-        key, sha256, name = archive.key, archive.sha256, _file_name(job)
+        key, sha256, name = archive.key, archive.sha256, packing.file_name(job)
     if key is None or sha256 is None:
         return _anew(request, parts, caller, job_id)
-    return download(request, parts.storage.path(key), sha256, name=name)
+    presigned = parts.settings.presigned_downloads
+    return download(request, parts.storage, key, sha256, name=name, presigned=presigned)
 
 
 def _anew(request: Request, parts: Parts, caller: str, job_id: str) -> Response:
@@ -98,7 +101,7 @@ def pack_job(job_id: HexId, wanted: Filters, caller: Caller, parts: PartsDep, re
     return archive
 
 
-def _so_far(request: Request, contents: packing.Contents, storage: Folder, name: str) -> Response:
+def _so_far(request: Request, contents: packing.Contents, storage: Storage, name: str) -> Response:
     saved_as = quote(f"{name.removesuffix('.zip')}.partial.zip")
     headers = {"Content-Disposition": f"attachment; filename*=utf-8''{saved_as}", "X-Content-Type-Options": "nosniff"}
     if request.method == "HEAD":
@@ -117,8 +120,3 @@ def _none_yet(session: Session, job: Job) -> Response:
 
 def _later(detail: str) -> Response:
     return problems.response(409, detail, headers={"Retry-After": "1"})
-
-
-def _file_name(job: Job) -> str:
-    """The job's name as a file name that every system takes."""
-    return (re.sub(r"[^\w.-]+", "_", job.name).strip("._") or job.id) + ".zip"

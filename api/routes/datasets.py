@@ -168,7 +168,7 @@ def get_image_file(
     with sessions.read() as session:
         image = datasets.get_image(session, caller, dataset_id, image_id)
         digest, kind = image.sha256, f"image/{image.format.lower()}"
-    return download(request, storage.path(source_key(digest)), digest, kind=kind)
+    return download(request, storage, source_key(digest), digest, kind=kind)
 
 
 @router.get(

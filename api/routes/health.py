@@ -13,7 +13,7 @@ from shared.db import Sessions
 from shared.errors import NotConfigured
 from shared.queue import BrokerAway
 from shared.states import Wait
-from shared.storage import Folder
+from shared.storage import Storage
 
 router = APIRouter(tags=["health"])
 
@@ -85,7 +85,7 @@ def _broker(parts: Parts) -> str:
     return OK
 
 
-def _storage(storage: Folder) -> str:
+def _storage(storage: Storage) -> str:
     key = "probes/readyz"
     try:
         storage.write(key, b"")

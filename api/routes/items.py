@@ -88,7 +88,7 @@ def get_item_image(
         state, key, digest = item.state, item.result_key, item.result_sha256
     if key is None or digest is None:
         raise _no_image(item_id, state)
-    answer = download(request, storage.path(key), digest)
+    answer = download(request, storage, key, digest)
     answer.headers.update(_ASK)
     return answer
 

@@ -21,6 +21,7 @@ from shared import caps, datasets, models, uploads
 from shared.errors import Fault, Invalid, TooLarge
 from shared.queue import Task
 from shared.reading import Reading
+from shared.storage import upload_key
 
 PATH = "/v1/uploads"
 
@@ -74,6 +75,7 @@ def create_upload(
     most = parts.settings.max_upload_bytes
     if size > most:
         raise TooLarge(f"The file has {size:,} bytes; the limit is {most:,}.")
+    parts.storage.drop_older(parts.settings.upload_expires_seconds)
     said = tus.metadata(details)
     name, reading = shown_name(said.get("name", ""), said.get("filename", "")), _reading(said)
     caps.check_room(caps.room_for_upload(size), parts.storage.free(), parts.settings.min_free_bytes)
@@ -151,6 +153,7 @@ async def add_to_upload(
             expires_at = await to_thread.run_sync(reception.finish)
         upload = reception.upload
         if upload.received == upload.size:
+            await to_thread.run_sync(parts.storage.drop, upload.key)
             await to_thread.run_sync(parts.enqueue, Task.INGEST)
     response.headers.update(_progress(upload.id, upload.received, upload.size, expires_at))
 
@@ -166,6 +169,7 @@ def delete_upload(upload_id: HexId, caller: Caller, parts: PartsDep) -> None:
     """Its bytes go. A dataset that it has become stays: that has a DELETE of its own."""
     with parts.sessions.write() as session:
         uploads.delete(session, caller, upload_id)
+    parts.storage.drop(upload_key(upload_id))
 
 
 def _reading(said: Mapping[str, str]) -> Reading:

@@ -101,7 +101,7 @@ def _service(home: Path) -> Callable[[bytes], Answer]:
         max_archive_members=MEMBERS,
         _env_file=None,
     )
-    sessions, storage = make_sessions(settings.database), Folder(settings.storage)
+    sessions, storage = make_sessions(settings.database), Folder(settings.storage_folder)
     upgrade(sessions.engine)
     app = create_app(settings, sessions, storage, lambda task: None, lambda: None)
     client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)

@@ -115,7 +115,7 @@ class Service:
 @pytest.fixture(scope="session")
 def _service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     settings = Settings(data=tmp_path_factory.mktemp("data"), _env_file=None)
-    sessions, storage = make_sessions(settings.database), Folder(settings.storage)
+    sessions, storage = make_sessions(settings.database), Folder(settings.storage_folder)
     upgrade(sessions.engine)
     with sessions.write() as session:
         priors.register(session, "builtin", Path(worker.__file__).parent / "priors" / "builtin")

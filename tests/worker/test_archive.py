@@ -180,7 +180,7 @@ def test_a_full_disk_leaves_the_archive_waiting_with_nothing_against_it(studio: 
         jobs.conclude(session)
 
     class Full(Folder):
-        def writing(self, key: str) -> AbstractContextManager[BinaryIO]:
+        def writing(self, key: str, name: str | None = None) -> AbstractContextManager[BinaryIO]:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
