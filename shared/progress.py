@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session
 
-from shared import workers
+from shared import priors, workers
 from shared.db import now
-from shared.models import Item, Job, Prior
+from shared.models import Item, Job
 from shared.queue import Queue
 from shared.spec import ENGINE_VERSION, ResolvedSpec
 from shared.states import ItemState, Wait
@@ -80,14 +80,15 @@ def _idle(job: Job, by_state: Mapping[ItemState, Row[Any]]) -> bool:
 
 def _waits(session: Session, some: Sequence[Job]) -> dict[str, Wait | None]:
     missing = workers.missing(session).get(Queue.GPU)
-    installed = {row.name: row.sha256 for row in session.execute(select(Prior.name, Prior.sha256))}
+    known = priors.hashes(session)
     found: dict[str, Wait | None] = {}
     for job in some:
+        installed = known(job.owner, job.resolved["prior"])
         if job.resolved["engine"] != ENGINE_VERSION:
             found[job.id] = Wait.ENGINE_CHANGED
-        elif job.resolved["prior"] not in installed:
+        elif installed is None:
             found[job.id] = Wait.PRIOR_GONE
-        elif job.resolved["prior_sha256"] != installed.get(job.resolved["prior"]):
+        elif job.resolved["prior_sha256"] != installed:
             found[job.id] = Wait.PRIOR_CHANGED
         else:
             found[job.id] = missing

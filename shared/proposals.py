@@ -80,7 +80,7 @@ def key(resolved: ResolvedSpec, image: Image, variant: int, seed: int) -> str:
 
 
 def _known_to_the_prior(session: Session, dataset: Dataset, prior: Prior) -> list[str]:
-    learned = priors.trained_on(session, prior.name)
+    learned = priors.trained_on(session, prior)
     if not learned:
         return []
     rows = session.execute(select(Image.split, Image.sha256).where(Image.dataset_id == dataset.id))

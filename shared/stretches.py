@@ -113,7 +113,8 @@ def finish(session: Session, work: Work, prior: Prior) -> bool:
     done = {"state": TrainingState.DONE, "finished_at": now(), "step": Training.steps, "error": None}
     if not leases.settle(session, Training, work.claim, **done):
         return False
-    priors.check_free(session, work.name, work.claim.id)
+    prior.owner = session.scalars(select(Training.owner).where(Training.id == work.claim.id)).one()
+    priors.check_free(session, prior.owner, work.name, work.claim.id)
     session.add(prior)
     trash.throw(session, select(literal(training_key(work.claim.id, "work/"))))
     return True

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from shared import datasets, leases, priors, stretches, trash, workers
 from shared.db import now
 from shared.errors import Conflict, Fault, Invalid, KeyReused, NotFound
-from shared.models import Dataset, Image, Prior, Training
+from shared.models import Dataset, Image, Training
 from shared.queue import Queue
 from shared.recipes import MIN_PICTURES, TrainingSettings
 from shared.spec import Text
@@ -90,10 +90,10 @@ def create(session: Session, owner: str, spec: TrainingSpec, key: str | None = N
     dataset = datasets.get_ready(session, owner, spec.dataset_id)
     # Nobody deletes it, nor the prior it starts from, before this is written.
     session.execute(select(Dataset.id).where(Dataset.id == dataset.id).with_for_update(read=True))
-    init = priors.find(session, spec.init, hold=True) if spec.init else None
+    init = priors.find(session, owner, spec.init, hold=True) if spec.init else None
     learned = stretches.train_images(session, dataset)
     _refuse(spec.settings, dataset, learned)
-    _check_no_other(session, spec.name)
+    _check_no_other(session, owner, spec.name)
     training = Training(
         owner=owner,
         name=spec.name,
@@ -108,7 +108,7 @@ def create(session: Session, owner: str, spec: TrainingSpec, key: str | None = N
     )
     session.add(training)
     session.flush()
-    priors.check_free(session, training.name, training.id)
+    priors.check_free(session, training.owner, training.name, training.id)
     return training
 
 
@@ -118,13 +118,13 @@ def waits_for(session: Session, some: Sequence[Training]) -> dict[str, Wait]:
     if not pending:
         return {}
     missing = workers.missing(session).get(Queue.GPU)
-    starts = {training.init for training in pending if training.init}
-    known = {row.name: row.sha256 for row in session.scalars(select(Prior).where(Prior.name.in_(starts)))}
+    known = priors.hashes(session)
     found: dict[str, Wait | None] = {}
     for training in pending:
-        if training.init and training.init not in known:
+        start = known(training.owner, training.init) if training.init else None
+        if training.init and start is None:
             found[training.id] = Wait.PRIOR_GONE
-        elif training.init and known[training.init] != training.init_sha256:
+        elif start != training.init_sha256:
             found[training.id] = Wait.PRIOR_CHANGED
         else:
             found[training.id] = missing
@@ -147,10 +147,10 @@ def retry(session: Session, training: Training) -> None:
     ended = Training.state.in_([TrainingState.FAILED, TrainingState.CANCELLED])
     if training.state not in (TrainingState.FAILED, TrainingState.CANCELLED):
         return
-    _check_no_other(session, training.name)
+    _check_no_other(session, training.owner, training.name)
     fresh = {"attempts": 0, "lapses": 0, "error": None, "finished_at": None}
     _change(session, training, ended, state=TrainingState.PENDING, **fresh)
-    priors.check_free(session, training.name, training.id)
+    priors.check_free(session, training.owner, training.name, training.id)
 
 
 def delete(session: Session, training: Training) -> None:
@@ -193,8 +193,8 @@ def _refuse(settings: TrainingSettings, dataset: Dataset, images: list[Image]) -
         )
 
 
-def _check_no_other(session: Session, name: str) -> None:
-    other = session.scalar(select(Training.id).where(Training.name == name, _LIVE))
+def _check_no_other(session: Session, owner: str, name: str) -> None:
+    other = session.scalar(select(Training.id).where(Training.owner == owner, Training.name == name, _LIVE))
     if other:
         raise Conflict(f"A prior named {name!r} is being trained already (training {other}). Choose another name.")
 

@@ -55,7 +55,7 @@ class Site:
     def start(self, dataset_id: str, **spec: Any) -> str:
         wanted = ExpansionSpec.model_validate({"dataset_id": dataset_id, "reuse": False, **spec})
         with self.sessions.write() as session:
-            job = jobs.create(session, "local", wanted, priors.find(session, wanted.prior), 1000)
+            job = jobs.create(session, "local", wanted, priors.find(session, "local", wanted.prior), 1000)
         self.enqueue(Task.EXPAND)
         return job.id
 

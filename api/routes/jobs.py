@@ -51,7 +51,7 @@ def estimate_job(spec: ExpansionSpec, caller: Caller, parts: PartsDep) -> schema
     """Time, room on the disk, and warnings, at no cost. What would be refused as a job is refused here."""
     settings, free = parts.settings, parts.storage.free()
     with parts.sessions.read() as session:
-        prior = priors.find(session, spec.prior)
+        prior = priors.find(session, caller, spec.prior)
         return schemas.Estimate.of(
             estimates.of(session, caller, spec, prior, settings.max_items, free, settings.min_free_bytes)
         )
@@ -126,7 +126,7 @@ def upgrade_job(job_id: HexId, wanted: schemas.Upgrade, caller: Caller, parts: P
     """
 
     def upgrade(session: Session, job: Job) -> None:
-        jobs.upgrade(session, job, priors.find(session, job.resolved["prior"]), wanted.done)
+        jobs.upgrade(session, job, priors.find(session, job.owner, job.resolved["prior"]), wanted.done)
 
     return _tell(parts, caller, job_id, upgrade)
 
@@ -152,7 +152,7 @@ def _create(parts: Parts, owner: str, spec: ExpansionSpec, key: str | None) -> s
 def _new(session: Session, parts: Parts, owner: str, spec: ExpansionSpec, key: str | None) -> Job:
     settings = parts.settings
     caps.check_jobs(session, owner, settings.max_jobs)
-    prior = priors.find(session, spec.prior, hold=True)
+    prior = priors.find(session, owner, spec.prior, hold=True)
     job = jobs.create(session, owner, spec, prior, settings.max_items, key)
     caps.check_items(session, owner, settings.max_project_items)
     caps.check_room(caps.room_for_job(session, job), parts.storage.free(), settings.min_free_bytes)

@@ -55,7 +55,7 @@ def preview_mask(asked: MaskPreview, caller: Caller, sessions: SessionsDep, stor
     with sessions.read() as session:
         dataset = datasets.get_ready(session, caller, asked.dataset_id)
         image = datasets.get_image(session, caller, asked.dataset_id, asked.image_id)
-        prior = priors.find(session, asked.prior)
+        prior = priors.find(session, caller, asked.prior)
         white = dataset.white
     spec = ExpansionSpec(
         dataset_id=asked.dataset_id,

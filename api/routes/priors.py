@@ -37,7 +37,7 @@ def list_priors(caller: Caller, sessions: SessionsDep) -> schemas.Priors:
     were trained here can be used at once."""
     mine = select(Training).where(Training.owner == caller, Training.state.in_(LIVE_TRAINING))
     with sessions.read() as session:
-        rows = session.scalars(select(Prior).order_by(Prior.name)).all()
+        rows = session.scalars(select(Prior).where(priors.visible(caller)).order_by(Prior.name)).all()
         live = session.scalars(mine.order_by(Training.created_at, Training.id)).all()
         return schemas.Priors(
             items=[schemas.Prior.from_row(row) for row in rows], trainings=trainings.told(session, live)
@@ -64,17 +64,17 @@ def create_prior(
 
 
 @router.get("/{name}", summary="A prior and its card", responses=documented(404, 422))
-def get_prior(name: Name, sessions: SessionsDep) -> schemas.Prior:
+def get_prior(name: Name, caller: Caller, sessions: SessionsDep) -> schemas.Prior:
     """What it is, and from where."""
     with sessions.read() as session:
-        return schemas.Prior.from_row(priors.get(session, name))
+        return schemas.Prior.from_row(priors.get(session, caller, name))
 
 
 @router.delete("/{name}", status_code=204, summary="Delete a prior", responses=documented(404, 409, 422))
-def delete_prior(name: Name, sessions: SessionsDep) -> None:
+def delete_prior(name: Name, caller: Caller, sessions: SessionsDep) -> None:
     """Only what was trained here can be deleted. 409 while a job that is not over, or a training, needs it."""
     with sessions.write() as session:
-        priors.delete(session, name)
+        priors.delete(session, caller, name)
 
 
 def _create(parts: Parts, owner: str, spec: TrainingSpec, key: str | None) -> schemas.Training:

@@ -18,6 +18,7 @@ from shared import trainings
 from shared.db import Sessions
 from shared.errors import Fault, RegrowError
 from shared.models import Dataset, Prior, Training
+from shared.priors import visible
 from shared.states import LIVE_TRAINING, DatasetState
 from shared.trainings import TrainingSpec
 
@@ -49,9 +50,9 @@ def create_prior(request: Request, caller: Caller, parts: PartsDep, response: Re
 
 
 @pages.post("/priors/{name}/delete", name="page_delete_prior")
-def delete_prior(name: rest.Name, sessions: SessionsDep) -> Response:
+def delete_prior(name: rest.Name, caller: Caller, sessions: SessionsDep) -> Response:
     """Delete a prior that was trained here."""
-    rest.delete_prior(name, sessions)
+    rest.delete_prior(name, caller, sessions)
     return go("/priors")
 
 
@@ -106,7 +107,7 @@ def _all(
     mine = select(Training).where(Training.owner == caller).order_by(Training.created_at.desc()).limit(_ENDED)
     ready = select(Dataset).where(Dataset.owner == caller, Dataset.state == DatasetState.READY)
     with sessions.read() as session:
-        installed = session.scalars(select(Prior).order_by(Prior.name)).all()
+        installed = session.scalars(select(Prior).where(visible(caller)).order_by(Prior.name)).all()
         priors = [schemas.Prior.from_row(row) for row in installed]
         told = training_rest.told(session, session.scalars(mine).all())
         names = {row.id: row.name for row in session.scalars(ready.order_by(Dataset.created_at.desc()))}

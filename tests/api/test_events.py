@@ -228,7 +228,7 @@ def test_an_item_that_is_tried_again_is_told_of_again(live: Service) -> None:
 def test_a_job_that_is_not_there_or_not_ones_own_has_no_stream(live: Service) -> None:
     spec = ExpansionSpec(dataset_id=live.ready(1, owner="somebody"))
     with live.sessions.write() as session:
-        theirs = jobs.create(session, "somebody", spec, priors.find(session, "builtin"), 100).id
+        theirs = jobs.create(session, "somebody", spec, priors.find(session, "local", "builtin"), 100).id
     for job_id in (theirs, MISSING, "1"):
         live.get(f"/v1/jobs/{job_id}/events", 404)
 

@@ -149,7 +149,7 @@ def test_nobody_elses_job_can_be_told_anything(service: Service) -> None:
     dataset_id = service.ready(1, owner="somebody")
     with service.sessions.write() as session:
         spec = ExpansionSpec(dataset_id=dataset_id)
-        theirs = jobs.create(session, "somebody", spec, priors.find(session, "builtin"), 100).id
+        theirs = jobs.create(session, "somebody", spec, priors.find(session, "local", "builtin"), 100).id
     for job_id in (theirs, MISSING, "1"):
         for what in TELLING:
             tell(service, job_id, what, 404)

@@ -151,7 +151,7 @@ def test_cancelling_a_job_that_is_over_changes_nothing(service: Service) -> None
 def test_a_job_that_is_not_there_or_not_ones_own_is_not_found(service: Service) -> None:
     spec = ExpansionSpec(dataset_id=service.ready(1, owner="somebody"))
     with service.sessions.write() as session:
-        theirs = jobs.create(session, "somebody", spec, priors.find(session, "builtin"), 100).id
+        theirs = jobs.create(session, "somebody", spec, priors.find(session, "local", "builtin"), 100).id
     for job_id in (theirs, MISSING, "1"):
         for what in ("", "/items", "/archive"):
             service.get(f"/v1/jobs/{job_id}{what}", 404)

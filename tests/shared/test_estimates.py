@@ -26,14 +26,14 @@ def dataset_id(sessions: Sessions) -> str:
 def estimate(sessions: Sessions, dataset_id: str, free: int | None = 10**9, **spec: Any) -> Estimate:
     wanted = ExpansionSpec.model_validate({"dataset_id": dataset_id, **spec})
     with sessions.read() as session:
-        return estimates.of(session, "local", wanted, priors.find(session, wanted.prior), 1000, free)
+        return estimates.of(session, "local", wanted, priors.find(session, "local", wanted.prior), 1000, free)
 
 
 def make(sessions: Sessions, dataset_id: str, **spec: Any) -> None:
     """A job of which every item took a second."""
     wanted = ExpansionSpec.model_validate({"dataset_id": dataset_id, **spec})
     with sessions.write() as session:
-        jobs.create(session, "local", wanted, priors.find(session, wanted.prior), 1000)
+        jobs.create(session, "local", wanted, priors.find(session, "local", wanted.prior), 1000)
     for work in claim(sessions, 100):
         assert settle(sessions, work)
 

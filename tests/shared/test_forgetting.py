@@ -256,7 +256,10 @@ def test_the_priors_that_have_learned_from_it_are_named(sessions: Sessions, stor
         made.state, made.finished_at = TrainingState.DONE, 1234.5
         session.add(made)
         session.flush()
-        session.add(Prior(name="mine", sha256="1" * 64, training_id=made.id, trained_on=learned, **about))
+        session.add(
+            Prior(owner="local", name="mine", sha256="1" * 64, training_id=made.id, trained_on=learned, **about)
+        )
+        session.add(Prior(owner="somebody", name="theirs", sha256="4" * 64, trained_on=learned, **about))
         session.add(Prior(name="brought", sha256="2" * 64, trained_on=learned, **about))
         session.add(Prior(name="other", sha256="3" * 64, trained_on=["f" * 64], **about))
     assert body(sessions, forget(sessions, dataset_id, Wish("1.png")))["priors"] == [

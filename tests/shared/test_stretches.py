@@ -53,7 +53,8 @@ def renew(sessions: Sessions, work: Work, noted: Noted = HALF, *, checkpointed: 
 
 
 def prior(name: str, training_id: str | None = None) -> Prior:
-    return Prior(name=name, sha256="b" * 64, native_size=64, multiple=16, size=9, card="", training_id=training_id)
+    about = {"sha256": "b" * 64, "native_size": 64, "multiple": 16, "size": 9, "card": ""}
+    return Prior(name=name, owner="local" if training_id else "", training_id=training_id, **about)
 
 
 def finish(sessions: Sessions, work: Work) -> bool:
@@ -97,7 +98,7 @@ def test_who_lost_the_lease_changes_nothing_any_more(sessions: Sessions, dataset
     seen = row(sessions, training)
     assert (seen.state, seen.step, seen.lapses, seen.error) == (TrainingState.RUNNING, 20, 1, None)
     with sessions.read() as session:
-        assert session.get(Prior, "wrists") is None
+        assert session.get(Prior, ("local", "wrists")) is None
     assert finish(sessions, work)
 
 
@@ -183,7 +184,7 @@ def test_a_prior_is_not_deleted_under_a_job_that_is_being_made_of_it(sessions: S
             wanted = {"dataset_id": dataset_id, "prior": "wrists", "canvas": {"long_side": 64}}
             try:
                 with sessions.write() as session:
-                    found = priors.find(session, "wrists", hold=True)
+                    found = priors.find(session, "local", "wrists", hold=True)
                     jobs.create(session, "local", ExpansionSpec.model_validate(wanted), found, 1000)
                 said.append("made")
             except Invalid:
@@ -193,7 +194,7 @@ def test_a_prior_is_not_deleted_under_a_job_that_is_being_made_of_it(sessions: S
             start.wait()
             try:
                 with sessions.write() as session:
-                    priors.delete(session, "wrists")
+                    priors.delete(session, "local", "wrists")
                 said.append("deleted")
             except Conflict:
                 said.append("kept")
@@ -210,8 +211,8 @@ def test_a_prior_is_not_deleted_under_a_job_that_is_being_made_of_it(sessions: S
         with sessions.write() as session:
             jobs.conclude(session)
         with sessions.write() as session:
-            if session.get(Prior, "wrists"):
-                priors.delete(session, "wrists")
+            if session.get(Prior, ("local", "wrists")):
+                priors.delete(session, "local", "wrists")
 
 
 def test_a_folder_of_an_operators_does_not_take_the_name_of_a_trained_prior(
@@ -233,7 +234,7 @@ def test_what_a_prior_learned_from_is_read_from_its_card_wherever_it_comes_from(
         with sessions.write() as session:
             priors.register(session, "hands", folder)
         with sessions.read() as session:
-            assert priors.trained_on(session, "hands") == known
+            assert priors.trained_on(session, priors.get(session, "local", "hands")) == known
     (folder / priors.FACTS).write_text("[]")
     with pytest.raises(RegrowError, match=r"hands/card.json is no card"), sessions.write() as session:
         priors.register(session, "hands", folder)

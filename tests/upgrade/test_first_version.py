@@ -167,7 +167,7 @@ def test_what_was_under_way_goes_on_once_its_owner_has_decided(
     assert run(studio) == 0, "work of another engine or prior is not mixed in silently"
     assert get(f"jobs/{half['id']}")["waits_for"] in ("engine_changed", "prior_changed")
     with studio.sessions.write() as session:
-        jobs.upgrade(session, session.get_one(Job, half["id"]), priors.find(session, "builtin"), "keep")
+        jobs.upgrade(session, session.get_one(Job, half["id"]), priors.find(session, "local", "builtin"), "keep")
     assert run(studio) == 2
     with studio.sessions.write() as session:
         assert jobs.conclude(session) == [half["id"]]
@@ -190,7 +190,7 @@ def test_what_waited_is_checked_and_an_old_dataset_can_be_expanded(
     spec = {"sampler": {"steps": 3}, "canvas": {"long_side": 32}, "variants": 1, "reuse": False}
     with studio.sessions.write() as session:
         wanted = jobs.ExpansionSpec.model_validate({"dataset_id": sets["phantoms"]["id"], **spec})
-        job = jobs.create(session, "local", wanted, priors.find(session, "builtin"), 1000).id
+        job = jobs.create(session, "local", wanted, priors.find(session, "local", "builtin"), 1000).id
     assert run(studio) == 3
     assert counts(get(f"jobs/{job}")) == {"done": 3}
 

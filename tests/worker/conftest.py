@@ -88,7 +88,7 @@ def make_job(studio: Studio, ingest: Callable[[Path], Dataset], phantoms: Path) 
         dataset = ingest(archive)
         with studio.sessions.write() as session:
             wanted = ExpansionSpec.model_validate({"dataset_id": dataset.id, **FAST, **spec})
-            return jobs.create(session, "local", wanted, priors.find(session, "builtin"), 1000)
+            return jobs.create(session, "local", wanted, priors.find(session, "local", "builtin"), 1000)
 
     return make
 

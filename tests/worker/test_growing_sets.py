@@ -68,7 +68,7 @@ def make_and_finish(studio: Studio, dataset_id: str, **spec: Any) -> str:
     """A job all of whose items are marked as done."""
     wanted = ExpansionSpec.model_validate({"dataset_id": dataset_id, "variants": 2, **spec})
     with studio.sessions.write() as session:
-        job_id = jobs.create(session, "local", wanted, priors.find(session, "builtin"), 1000).id
+        job_id = jobs.create(session, "local", wanted, priors.find(session, "local", "builtin"), 1000).id
         for item in session.scalars(select(Item).where(Item.job_id == job_id)):
             item.state = ItemState.DONE
     return job_id

@@ -73,7 +73,7 @@ def job(studio: Studio, dataset: Dataset, prior: str, **more: Any) -> str:
     wanted = {"dataset_id": dataset.id, "prior": prior, "max_images": 1, "variants": 1, "sampler": {"steps": 2}}
     with studio.sessions.write() as session:
         spec = ExpansionSpec.model_validate(wanted | {"canvas": {"long_side": 32}} | more)
-        return jobs.create(session, "local", spec, priors.find(session, prior), 1000).id
+        return jobs.create(session, "local", spec, priors.find(session, "local", prior), 1000).id
 
 
 def states(studio: Studio, job_id: str) -> dict[ItemState, int]:
@@ -122,9 +122,9 @@ def test_it_ends_as_a_prior_that_a_job_uses_at_once(studio: Studio, dataset: Dat
     assert seen.loss is not None
     assert seen.step_seconds is not None
     with studio.sessions.read() as session:
-        prior = priors.get(session, "wrists")
+        prior = priors.get(session, "local", "wrists")
         learned = session.scalars(select(Image.sha256).where(Image.dataset_id == dataset.id, Image.split == "train"))
-        assert priors.trained_on(session, "wrists") == set(learned)
+        assert priors.trained_on(session, prior) == set(learned)
     assert (prior.training_id, prior.native_size) == (training, TINY["denoiser_side"])
     assert "CC0" in prior.card
     card = json.loads(studio.storage.read(prior_key(training) + priors.FACTS))
@@ -310,7 +310,7 @@ def test_a_prior_whose_name_was_taken_meanwhile_is_kept_until_it_is_free(studio:
     seen = row(studio, training)
     assert (seen.state, (seen.error or {})["type"]) == (TrainingState.FAILED, "conflict")
     with studio.sessions.write() as session:
-        session.delete(session.get_one(Prior, "wrists"))
+        session.delete(session.get_one(Prior, ("", "wrists")))
     with studio.sessions.write() as session:
         trainings.retry(session, session.get_one(Training, training))
     again, steps = counting(studio)
@@ -361,7 +361,7 @@ def expanded(studio: Studio) -> int:
 
 def weights(studio: Studio, name: str) -> dict[str, bytes]:
     with studio.sessions.read() as session:
-        folder, _ = priors.trained(session, studio.storage)[name]
+        folder, _ = priors.trained(session, studio.storage)[priors.get(session, "local", name).training_id]
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("*/*.safetensors")}
 
 

@@ -1,0 +1,199 @@
+"""Every route there is: nobody gets in without a key that counts, and nobody learns of what is another project's."""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from doors import Keyring, app_client, bearer
+from fastapi.routing import iter_route_contexts
+from service import MISSING, Service
+from starlette.testclient import TestClient
+
+from shared import stretches
+from shared.db import Sessions
+from shared.models import Prior
+from shared.queue import Task
+from shared.storage import Folder, training_key
+
+OPEN = {
+    ("GET", "/"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    *((method, page) for method in ("GET", "HEAD") for page in ("/docs", "/docs/oauth2-redirect", "/redoc")),
+    *((method, "/openapi.json") for method in ("GET", "HEAD")),
+    ("POST", "/v1/session"),
+}
+"""What is answered without a key. It is written here once more, so that no route is opened by mistake."""
+
+_ABSENT: dict[str, object] = {
+    "dataset_id": MISSING,
+    "image_id": 1,
+    "upload_id": MISSING,
+    "job_id": MISSING,
+    "item_id": 1,
+    "receipt_id": MISSING,
+    "training_id": MISSING,
+    "name": "absent",
+}
+_BODIES: dict[tuple[str, str], dict[str, Any]] = {
+    ("POST", "/v1/datasets/{dataset_id}/forget"): {"match": "000.png", "dry_run": True},
+    ("POST", "/v1/jobs/{job_id}/upgrade"): {"done": "keep"},
+}
+"""What routes with an id in their path need beside it."""
+_ORDER = ("GET", "HEAD", "OPTIONS", "POST", "PATCH", "DELETE")
+
+
+@dataclass(frozen=True)
+class World:
+    """The API, with one of everything in the project `knee`."""
+
+    client: TestClient
+    ids: dict[str, object]
+    knee: str
+    hand: str
+    """A key of another project."""
+
+    def routes(self) -> list[tuple[str, str]]:
+        """Method and path of each, those that read first, and a dataset's deletion at the end."""
+        contexts = iter_route_contexts(self.client.app.routes)
+        found = {(method, context.path) for context in contexts for method in context.methods}
+        assert len(found) > 50
+        return sorted(found, key=lambda each: (_ORDER.index(each[0]), each[1] == "/v1/datasets/{dataset_id}", each[1]))
+
+    def ask(self, method: str, path: str, ids: dict[str, object], key: str | None, **more: Any) -> httpx.Response:
+        headers = {"Tus-Resumable": "1.0.0"} if path.startswith("/v1/uploads") else {}
+        if method == "PATCH":
+            headers |= {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+            more["content"] = b"x"
+        elif (method, path) in _BODIES:
+            more["json"] = _BODIES[method, path]
+        headers |= (bearer(key) if key else {}) | more.pop("headers", {})
+        return self.client.request(method, path.format(**ids), headers=headers, **more)
+
+
+@pytest.fixture
+def world(sessions: Sessions, storage: Folder, hints: list[Task]) -> Iterator[World]:
+    ring = Keyring(sessions)
+    client = app_client(sessions, storage, hints, require_key=True)
+    knee, hand = ring.make("knee"), ring.make("hand", "ben")
+    with sessions.write() as session:
+        session.add(Prior(name="builtin", sha256="a" * 64, native_size=128, multiple=16, size=7, card=""))
+    with client:
+        client.headers.update(bearer(knee))
+        ids = _one_of_everything(Service(client, sessions, storage, hints))
+        del client.headers["Authorization"]
+        yield World(client, ids, knee, hand)
+
+
+def _one_of_everything(service: Service) -> dict[str, object]:
+    dataset_id = service.ready(21, owner="knee")
+    first, last = service.get(f"/v1/datasets/{dataset_id}/images?limit=21")["items"][::20]
+    job_id = service.job(dataset_id, max_images=1, variants=1)["id"]
+    service.do(1)
+    name = last["path"].rpartition("/")[2]
+    forgotten = service.client.post(f"/v1/datasets/{dataset_id}/forget", json={"match": name}).json()
+    service.pack(b"zip")
+    upload = service.client.post("/v1/uploads", headers={"Tus-Resumable": "1.0.0", "Upload-Length": "9"}).json()
+    return {
+        "dataset_id": dataset_id,
+        "image_id": first["id"],
+        "upload_id": upload["id"],
+        "job_id": job_id,
+        "item_id": service.get(f"/v1/jobs/{job_id}/items")["items"][0]["id"],
+        "receipt_id": forgotten["id"],
+        "training_id": _train(service, dataset_id),
+        "name": "wrists",
+    }
+
+
+def _train(service: Service, dataset_id: str) -> str:
+    training_id: str = service.client.post("/v1/priors", json={"dataset_id": dataset_id, "name": "wrists"}).json()["id"]
+    service.storage.write(training_key(training_id, "preview.png"), b"png")
+    with service.sessions.write() as session:
+        work = stretches.claim(session, "worker", 30, hashes=[], jobs_wait=False)
+        assert work is not None
+        prior = Prior(
+            name="wrists", sha256="b" * 64, native_size=64, multiple=16, size=9, card="", training_id=training_id
+        )
+        assert stretches.finish(session, work, prior)
+    return training_id
+
+
+def test_no_route_answers_without_a_key_that_counts(world: World, sessions: Sessions) -> None:
+    ring = Keyring(sessions)
+    keys = {None: None, "wrong": "rg_" + "0" * 64, "expired": ring.expired(), "revoked": ring.revoked()}
+    closed = [route for route in world.routes() if route not in OPEN]
+    assert len(closed) > 45
+    for method, path in closed:
+        for kind, key in keys.items():
+            answer = world.ask(method, path, world.ids, key)
+            assert answer.status_code == 401, (method, path, kind)
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.headers["www-authenticate"].startswith('Bearer realm="regrow"')
+            if method != "HEAD":
+                assert answer.json()["type"] == "https://regrow.dev/problems/unauthorized"
+    assert world.client.get("/v1/no-such-route").status_code == 401
+
+
+def test_what_is_open_tells_nothing_of_a_project(world: World) -> None:
+    for method, path in OPEN:
+        answer = world.client.request(method, path, follow_redirects=False)
+        assert answer.status_code in (200, 307, 422, 503), path
+        for word in ("knee", "anna", *(str(each) for each in world.ids.values() if len(str(each)) > 4)):
+            assert word not in answer.text, (path, word)
+
+
+def test_what_is_another_projects_is_not_there(world: World) -> None:
+    named = [route for route in world.routes() if "{" in route[1]]
+    assert len(named) > 30
+    for method, path in named:
+        theirs = world.ask(method, path, world.ids, world.hand)
+        absent = world.ask(method, path, _ABSENT, world.hand)
+        assert (theirs.status_code, absent.status_code) == (404, 404), (method, path, theirs.text)
+        told = theirs.text
+        for each, value in world.ids.items():
+            told = told.replace(f" {value!r}", f" {_ABSENT[each]!r}").replace(f" {value} ", f" {_ABSENT[each]} ")
+        assert told == absent.text, (method, path)
+        assert sorted(theirs.headers) == sorted(absent.headers)
+    # Nothing is any the worse for it, and all of it is there for those whose it is.
+    for method, path in named:
+        answer = world.ask(method, path, world.ids, world.knee)
+        assert answer.status_code in (200, 202, 204, 409), (method, path, answer.text)
+
+
+def test_lists_and_requests_without_an_id_are_of_ones_own_project(world: World) -> None:
+    dataset, image = world.ids["dataset_id"], world.ids["image_id"]
+    parent = base64.b64encode(str(dataset).encode()).decode()
+    upload = {"Upload-Length": "9", "Upload-Metadata": f"name YQ==,parent {parent}"}
+    asked: dict[tuple[str, str], dict[str, Any]] = {
+        ("POST", "/v1/datasets"): {"files": {"file": ("a.zip", b"zip")}, "data": {"parent": dataset}},
+        ("POST", "/v1/uploads"): {"headers": upload},
+        ("POST", "/v1/masks/preview"): {"json": {"dataset_id": dataset, "image_id": image, "mask": {"kind": "random"}}},
+        ("POST", "/v1/jobs"): {"json": {"dataset_id": dataset}},
+        ("POST", "/v1/priors"): {"json": {"dataset_id": dataset, "name": "wrists"}},
+    }
+    lists = {("GET", f"/v1/{kind}") for kind in ("datasets", "uploads", "jobs", "receipts", "priors", "trainings")}
+    nobodys = {("OPTIONS", "/v1/uploads"), ("GET", "/v1/session"), ("DELETE", "/v1/session")}
+    flat = {route for route in world.routes() if "{" not in route[1]}
+    assert flat - OPEN == set(asked) | lists | nobodys
+    for (method, path), more in asked.items():
+        theirs = world.ask(method, path, {}, world.hand, **more)
+        assert theirs.status_code == 404, (method, path, theirs.text)
+        own = world.ask(method, path, {}, world.knee, **more)
+        assert own.status_code in (200, 201, 202, 409), (method, path, own.text)
+    for method, path in lists:
+        theirs, own = world.ask(method, path, {}, world.hand).json(), world.ask(method, path, {}, world.knee).json()
+        names = [each["name"] for each in theirs["items"]]
+        assert names == (["builtin"] if path == "/v1/priors" else [])
+        assert len(own["items"]) > len(names)
+    assert world.ask("GET", "/v1/priors", {}, world.hand).json()["trainings"] == []
+
+
+def test_what_the_operator_installed_is_there_for_all_and_nobody_deletes_it(world: World) -> None:
+    for key in (world.knee, world.hand):
+        ids = {"name": "builtin"}
+        assert world.ask("GET", "/v1/priors/{name}", ids, key).status_code == 200
+        assert world.ask("DELETE", "/v1/priors/{name}", ids, key).status_code == 409
