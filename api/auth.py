@@ -120,9 +120,10 @@ def refusal(request: Request, error: Unauthorized) -> Response:
     cookie that counts no more is taken back."""
     if _wants_a_page(request):
         asked = request.url.path + ("?" + request.url.query if request.url.query else "")
-        return RedirectResponse(f"{SIGN_IN}?{urlencode({'then': asked})}", 303)
-    named = ', error="invalid_token"' if "authorization" in request.headers else ""
-    answer = problems.response(401, error.detail, headers={"WWW-Authenticate": problems.CHALLENGE + named})
+        answer: Response = RedirectResponse(f"{SIGN_IN}?{urlencode({'then': asked})}", 303)
+    else:
+        named = ', error="invalid_token"' if "authorization" in request.headers else ""
+        answer = problems.response(401, error.detail, headers={"WWW-Authenticate": problems.CHALLENGE + named})
     if COOKIE in request.cookies:
         forget_cookie(request, answer)
     return answer

@@ -268,6 +268,13 @@ class Priors(TypedDict):
     trainings: list[Training]
 
 
+class Who(TypedDict):
+    """Whose a key is."""
+
+    project: str
+    name: str
+
+
 class Readiness(TypedDict):
     """Whether the service can do its work, and for each part `ok` or why not."""
 

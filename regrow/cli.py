@@ -15,6 +15,7 @@ from regrow.options import (
     Format,
     GroupPattern,
     JobId,
+    Key,
     NoLabels,
     Parent,
     Server,
@@ -69,21 +70,33 @@ Archive = Annotated[
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="A loopback address; there are no keys yet.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="0.0.0.0 for all addresses; any but loopback needs keys (`regrow keys create`).")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     data: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Everything is kept here; left out: REGROW_DATA, or `data`.")
     ] = None,
+    require_key: Annotated[
+        bool, typer.Option("--require-key", help="This machine needs a key too: every login on it reaches the service.")
+    ] = False,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="Speak TLS, with this certificate chain.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="PEM", help="The certificate's key.")] = None,
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
 ) -> None:
     """Run the service on this machine: API, workers, sweep, and a broker if REGROW_BROKER_URL names none."""
     try:
         from regrow import local
-        from regrow.preconditions import Refused
+        from regrow.preconditions import Address, Refused
     except ModuleNotFoundError as error:
         fail(Exit.UNEXPECTED, f"{error.name} is missing: pip install 'regrow[api,worker]'")
+    if (tls_cert is None) != (tls_key is None):
+        fail(Exit.USAGE, "--tls-cert and --tls-key go together.")
+    tls = (tls_cert.resolve(), tls_key.resolve()) if tls_cert and tls_key else None
     try:
-        local.serve(host, port, data, _say, with_parent=with_parent)
+        local.serve(Address(host, port, tls), data, _say, require_key=require_key, with_parent=with_parent)
     except Refused as error:
         fail(Exit.USAGE, str(error))
 
@@ -120,11 +133,12 @@ def upload(  # noqa: PLR0913  (one parameter an option)
     no_labels: NoLabels = False,
     parent: Parent = None,
     server: Server = DEFAULT_URL,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Send a dataset, wait until it was checked, and tell what is in it. An interrupted large one goes on."""
     wanted = reading(format, no_labels, skip_bad_images, group_pattern, parent)
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         found = send(regrow, dataset, name, wanted, as_json)
         printed(found, report.dataset, as_json)
 
@@ -175,6 +189,7 @@ def expand(  # noqa: PLR0913  (one parameter an option)
         Path | None, typer.Option(dir_okay=False, callback=_picture, help="Also draw a contact sheet: .png or .jpg.")
     ] = None,
     server: Server = DEFAULT_URL,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Upload a dataset, expand it, and fetch the result. What is left out is for the server to choose.
@@ -199,7 +214,7 @@ def expand(  # noqa: PLR0913  (one parameter an option)
         ),
     }
     wanted = reading(format, no_labels, skip_bad_images, group_pattern, parent)
-    with occasion.served(server) as url, talking(url) as regrow:
+    with occasion.served(server) as url, talking(url, key) as regrow:
         found = send(regrow, dataset, name, wanted, as_json)
         if not as_json:
             typer.echo(report.dataset(found), err=True)
@@ -225,9 +240,10 @@ def download(
     out: Archive,
     partial: Annotated[bool, typer.Option("--partial", help="Of a job that still runs: what is done so far.")] = False,
     server: Server = DEFAULT_URL,
+    key: Key = None,
 ) -> None:
     """Fetch the result of a job that is over. An interrupted download goes on where it stopped."""
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         fetched = _download(regrow, job, out, partial=partial)
         # Asked afterwards: an archive that was pruned is there again.
         found = regrow.job(job)
@@ -244,9 +260,10 @@ def sheet(
     ],
     rows: Annotated[int, typer.Option(min=1, max=200, help="How many images.")] = 8,
     server: Server = DEFAULT_URL,
+    key: Key = None,
 ) -> None:
     """Draw originals, masks, new images and differences side by side."""
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         if not _draw(regrow, regrow.job(job), out, rows):
             fail(Exit.REFUSED, "No image of this job is done yet.")
         print(f"Sheet    {out.absolute()}")

@@ -29,6 +29,7 @@ from regrow.answers import (
     Readiness,
     Reading,
     Training,
+    Who,
 )
 from regrow.download import download, download_unsized
 from regrow.errors import ProblemError
@@ -52,10 +53,11 @@ class Client(Judging):
     Args:
         base_url: the server's address.
         timeout: seconds without a sign of life after which a request has failed.
+        key: as `regrow keys create` has told it; left out, only the server's own machine may be let in.
     """
 
-    def __init__(self, base_url: str = DEFAULT_URL, timeout: float = 30.0) -> None:
-        self._wire = Wire(base_url, timeout)
+    def __init__(self, base_url: str = DEFAULT_URL, timeout: float = 30.0, key: str | None = None) -> None:
+        self._wire = Wire(base_url, timeout, key)
         self.base_url = self._wire.base_url
 
     def __enter__(self) -> Self:
@@ -70,6 +72,10 @@ class Client(Judging):
     def ready(self) -> Readiness:
         """Whether the service can do its work, and what is missing if not."""
         return cast(Readiness, parsed(self._wire.probe("/readyz")))
+
+    def who(self) -> Who:
+        """The project and the name that the key stands for."""
+        return cast(Who, parsed(self._wire.get("/v1/session")))
 
     def upload(
         self,

@@ -8,7 +8,7 @@ import typer
 
 from regrow import DEFAULT_URL
 from regrow.answers import Forgotten
-from regrow.options import AsJson, Server, printed
+from regrow.options import AsJson, Key, Server, printed
 from regrow.outcome import Exit, fail, talking
 
 _MOST_NAMED = 50
@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def forget(
+def forget(  # noqa: PLR0913  (one parameter an option)
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's id.")],
     *,
     match: Annotated[
@@ -37,12 +37,13 @@ def forget(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     server: Server = DEFAULT_URL,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Remove images and all that came from them, for good, and print the receipt."""
     if (match is None) == (group is None):
         fail(Exit.USAGE, "Say either --match or --group.")
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         if not dry_run and not yes:
             seen = regrow.forget(dataset, match, group=group, everywhere=everywhere, dry_run=True)
             typer.echo(in_words(seen), err=True)
@@ -55,10 +56,11 @@ def forget(
 def receipts(
     receipt: Annotated[str | None, typer.Argument(metavar="RECEIPT", help="Left out: all receipts.")] = None,
     server: Server = DEFAULT_URL,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what was forgotten: all receipts, or one."""
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         if receipt is not None:
             printed(regrow.receipt(receipt), in_words, as_json)
             return

@@ -92,7 +92,7 @@ def revoke(
 def _transaction(data: Path | None) -> "Iterator[Session]":
     """A transaction on the service's database, brought to its newest form; what goes wrong ends the command."""
     try:
-        from sqlalchemy.exc import OperationalError
+        from sqlalchemy.exc import DatabaseError
 
         from regrow import local
         from regrow.preconditions import Refused, read_settings
@@ -104,7 +104,7 @@ def _transaction(data: Path | None) -> "Iterator[Session]":
             yield session
     except (Refused, RegrowError) as error:
         fail(Exit.USAGE, str(error))
-    except OperationalError as error:
+    except DatabaseError as error:
         fail(Exit.UNEXPECTED, f"The database cannot be used: {error.orig}")
 
 

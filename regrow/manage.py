@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regrow import DEFAULT_URL, report
-from regrow.options import AsJson, JobId, Server, printed
+from regrow.options import AsJson, JobId, Key, Server, printed
 from regrow.outcome import Exit, code, fail, going_on, talking
 
 if TYPE_CHECKING:
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (status, watch, cancel, pause, resume, retry, delete):
+    for command in (whoami, status, watch, cancel, pause, resume, retry, delete):
         app.command()(command)
 
 
 def status(
     job: Annotated[str | None, typer.Argument(metavar="JOB", help="Left out: all jobs.")] = None,
     server: Server = DEFAULT_URL,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Show all jobs, or one."""
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         if job is None:
             printed(list(regrow.jobs()), report.jobs, as_json)
             return
@@ -35,9 +36,9 @@ def status(
         printed(found, lambda answer: report.job(answer, failed), as_json)
 
 
-def watch(job: JobId, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+def watch(job: JobId, server: Server = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """Wait until a job is over and its archive is packed, and show how far it is."""
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         found = regrow.job(job)
         with going_on("job", {"end": f"cancel {job}"}, server):
             found = wait(regrow, found)
@@ -54,14 +55,20 @@ def wait(regrow: "Client", job: "Job") -> "Job":
         return regrow.wait_job(job["id"], on_poll=shown)
 
 
-def cancel(job: JobId, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+def whoami(server: Server = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Tell whose the key is, and which project it is for."""
+    with talking(server, key) as regrow:
+        printed(regrow.who(), lambda who: f"{who['name']} in project {who['project']}", as_json)
+
+
+def cancel(job: JobId, server: Server = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """End a job. What is done is packed and can be downloaded; `retry` takes it back."""
-    _tell(server, lambda regrow: regrow.cancel(job), as_json)
+    _tell(server, key, lambda regrow: regrow.cancel(job), as_json)
 
 
-def pause(job: JobId, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+def pause(job: JobId, server: Server = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """Let workers take nothing more of a job. What they are at is finished."""
-    _tell(server, lambda regrow: regrow.pause(job), as_json)
+    _tell(server, key, lambda regrow: regrow.pause(job), as_json)
 
 
 def resume(
@@ -74,6 +81,7 @@ def resume(
         bool, typer.Option("--restart", help="After an upgrade: make all images again with the new engine.")
     ] = False,
     server: Server = DEFAULT_URL,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Let a paused job go on, or one that waits because it was made for an earlier engine or prior."""
@@ -85,21 +93,22 @@ def resume(
             regrow.upgrade(job, "remake" if restart else "keep")
         return regrow.resume(job)
 
-    _tell(server, go_on, as_json)
+    _tell(server, key, go_on, as_json)
 
 
-def retry(job: JobId, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+def retry(job: JobId, server: Server = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """Try again what failed or was cancelled. What is done stays."""
-    _tell(server, lambda regrow: regrow.retry(job), as_json)
+    _tell(server, key, lambda regrow: regrow.retry(job), as_json)
 
 
 def delete(
     job: JobId,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     server: Server = DEFAULT_URL,
+    key: Key = None,
 ) -> None:
     """Remove a job with its images and archive, for good. The dataset stays."""
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         found = regrow.job(job)
         if not yes:
             made = found["counts"].get("done", 0)
@@ -108,6 +117,6 @@ def delete(
         print(f"Deleted  {job}")
 
 
-def _tell(server: str, what: "Callable[[Client], Job]", as_json: bool) -> None:
-    with talking(server) as regrow:
+def _tell(server: str, key: str | None, what: "Callable[[Client], Job]", as_json: bool) -> None:
+    with talking(server, key) as regrow:
         printed(what(regrow), lambda answer: report.job(answer, []), as_json)

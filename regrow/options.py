@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from regrow.answers import Reading
 
 Server = Annotated[str, typer.Option("--server", envvar="REGROW_SERVER", help="Address of the service.")]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key", envvar="REGROW_KEY", help="Your key; better in the environment, where no list of processes shows it."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the server's answer as JSON.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 

@@ -36,12 +36,12 @@ def code(job: "Job") -> Exit:
 
 
 @contextmanager
-def talking(server: str) -> "Iterator[Client]":
+def talking(server: str, key: str | None = None) -> "Iterator[Client]":
     """A client; what goes wrong is said in a sentence, and decides the exit code."""
     from regrow.client import Client
 
     try:
-        with Client(server) as regrow:
+        with Client(server, key=key) as regrow:
             yield regrow
     except Unreachable as error:
         fail(Exit.UNREACHABLE, str(error))

@@ -4,14 +4,22 @@ import contextlib
 import errno
 import fcntl
 import os
+import shlex
 import socket
+import ssl
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
-from sqlalchemy import make_url
+from sqlalchemy import inspect, make_url
+from sqlalchemy.exc import DatabaseError
 
+from shared import keys
+from shared.db import make_sessions
+from shared.errors import RegrowError
+from shared.models import ApiKey
 from shared.settings import LOOPBACK, Settings
 
 _LONGEST_SOCKET = 100  # of the 104 (macOS) or 108 bytes a unix socket's path may have
@@ -19,6 +27,34 @@ _LONGEST_SOCKET = 100  # of the 104 (macOS) or 108 bytes a unix socket's path ma
 
 class Refused(Exception):
     """It cannot be served like this; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the service is to be found; `tls` is a certificate and its key."""
+
+    host: str
+    port: int
+    tls: tuple[Path, Path] | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.host in LOOPBACK
+
+    @property
+    def url(self) -> str:
+        """As a browser takes it."""
+        return self._url(self.host)
+
+    @property
+    def from_here(self) -> str:
+        """As this machine reaches it."""
+        return self._url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host))  # noqa: S104  (looked for)
+
+    def _url(self, host: str) -> str:
+        name = f"[{host}]" if ":" in host else host
+        return f"http{'s' if self.tls else ''}://{name}:{self.port}"
 
 
 def read_settings(data: Path | None) -> Settings:
@@ -44,25 +80,51 @@ def read_settings(data: Path | None) -> Settings:
     )
 
 
-def check_loopback(host: str) -> None:
-    """Refuses an address that others can reach."""
-    if host not in LOOPBACK:
-        raise Refused(
-            f"{host} is not an address of this machine alone ({', '.join(LOOPBACK)}). There are no keys yet, so "
-            "everybody who reaches another address could read and delete all data. From elsewhere, use an SSH tunnel: "
-            "ssh -L 8000:127.0.0.1:8000 THIS_MACHINE"
-        )
+def check_key(settings: Settings) -> None:
+    """Refuses a service that nobody could enter: where a key is needed, one must be there before anything is started.
+
+    Nothing is made or changed for that, a database least of all.
+    """
+    database = make_url(settings.database)
+    named = database.render_as_string(hide_password=True)
+    file = database.database if database.get_backend_name() == "sqlite" else None
+    try:
+        if (file is None or Path(file).is_file()) and _has_key(settings.database):
+            return
+    except RegrowError as error:
+        raise Refused(error.detail) from None
+    except DatabaseError as error:
+        raise Refused(f"The database {named} cannot be used: {error.orig}") from None
+    where = shlex.quote(str(settings.data))
+    raise Refused(
+        "Nobody could use this: whoever is not on this machine needs a key (with --require-key everybody), and there "
+        f"is none. Make one first: regrow keys create --project PROJECT --name WHO --data {where}"
+    )
 
 
-def check_free(host: str, port: int) -> None:
-    """Refuses a port that is taken, or not ours to take."""
-    for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+def check_tls(tls: tuple[Path, Path]) -> None:
+    """Refuses a certificate and a key that do not go together, or cannot be read without asking somebody."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*tls, password="")
+    except OSError as error:
+        said = f"{tls[0]} and {tls[1]} are no certificate and its key ({error.strerror or error})."
+        raise Refused(f"{said} Both are PEM files; the first has the whole chain, the second no passphrase.") from None
+
+
+def check_free(address: Address) -> None:
+    """Refuses a port that is taken, or not ours to take, and an address that is not this machine's."""
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise Refused(f"{address.host} is no address: {error.strerror}.") from None
+    for family, _, _, _, each in found:
         try:
-            socket.create_server(address[:2], family=family).close()
+            socket.create_server(each[:2], family=family).close()
         except OSError as error:
-            if error.errno == errno.EADDRNOTAVAIL and host == "localhost":
+            if error.errno == errno.EADDRNOTAVAIL and address.host == "localhost":
                 continue  # one of its two addresses, on a machine without IPv6
-            raise Refused(f"{url(host, port)} cannot be used ({error.strerror}). Choose another with --port.") from None
+            advice = "Choose another with --port, or --host."
+            raise Refused(f"{address.url} cannot be used ({error.strerror}). {advice}") from None
 
 
 @contextlib.contextmanager
@@ -97,6 +159,10 @@ def folder(path: Path) -> Path:
     return path
 
 
-def url(host: str, port: int) -> str:
-    """The address as a browser takes it."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _has_key(database: str) -> bool:
+    sessions = make_sessions(database)
+    try:
+        with sessions.read() as session:
+            return inspect(session.connection()).has_table(ApiKey.__tablename__) and keys.any_valid(session)
+    finally:
+        sessions.dispose()

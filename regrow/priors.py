@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regrow import DEFAULT_URL, report
-from regrow.options import AsJson, Format, GroupPattern, NoLabels, Server, SkipBadImages, printed, reading
+from regrow.options import AsJson, Format, GroupPattern, Key, NoLabels, Server, SkipBadImages, printed, reading
 from regrow.outcome import Exit, fail, going_on, talking
 from regrow.sending import Upload, send
 
@@ -22,10 +22,10 @@ _LIVE = ("pending", "running")
 
 
 @app.callback(invoke_without_command=True)
-def priors(context: typer.Context, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+def priors(context: typer.Context, server: Server = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """List the installed priors and what is being trained, or do one of the things below."""
     if context.invoked_subcommand is None:
-        with talking(server) as regrow:
+        with talking(server, key) as regrow:
             printed(regrow.priors(), report.priors, as_json)
 
 
@@ -51,11 +51,12 @@ def train(  # noqa: PLR0913  (one parameter an option)
     no_labels: NoLabels = False,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until it is done.")] = False,
     server: Server = DEFAULT_URL,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a prior from the split `train` of a dataset. It goes on by itself, between the jobs, until it is done."""
     wishes = _numbers(numbers or []) | {"recipe": recipe, "init": init, "licence": licence, "name": name}
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         as_said = reading(format, no_labels, skip_bad_images, group_pattern)
         found = send(regrow, dataset, None, as_said, as_json)
         spec = {field: value for field, value in wishes.items() if value is not None}
@@ -78,10 +79,11 @@ def show(
         typer.Option(metavar="FILE.png", dir_okay=False, help="Also save what it drew while it was trained."),
     ] = None,
     server: Server = DEFAULT_URL,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a prior's card, or how far its training is."""
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         found = next((each for each in regrow.priors()["items"] if each["name"] == name), None)
         training = _newest(regrow, name) if found is None or samples else None
         if found is None and training is None:
@@ -97,16 +99,16 @@ def show(
 
 
 @app.command()
-def cancel(name: PriorName, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+def cancel(name: PriorName, server: Server = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """End the training of a prior. `resume` goes on from its last checkpoint."""
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         printed(regrow.cancel_training(_needed(regrow, name)["id"]), report.training, as_json)
 
 
 @app.command()
-def resume(name: PriorName, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+def resume(name: PriorName, server: Server = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """Go on with a training that failed or was cancelled."""
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         printed(regrow.retry_training(_needed(regrow, name)["id"]), report.training, as_json)
 
 
@@ -115,9 +117,10 @@ def delete(
     name: PriorName,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     server: Server = DEFAULT_URL,
+    key: Key = None,
 ) -> None:
     """Remove a prior that was trained here, and its trainings with their checkpoints, for good."""
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         installed = any(each["name"] == name for each in regrow.priors()["items"])
         trainings = [each for each in regrow.trainings() if each["name"] == name]
         if not installed and not trainings:

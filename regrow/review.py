@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regrow import DEFAULT_URL, report
-from regrow.options import AsJson, JobId, Server, printed
+from regrow.options import AsJson, JobId, Key, Server, printed
 from regrow.outcome import Exit, fail, talking
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def accept(job: JobId, items: _Items, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+def accept(job: JobId, items: _Items, server: Server = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """Accept new images of a job."""
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         printed(regrow.judge(job, items, "accept"), _tally, as_json)
 
 
@@ -34,16 +34,17 @@ def reject(
     *,
     reason: Annotated[str | None, typer.Option(help="Why; the archive says so.")] = None,
     server: Server = DEFAULT_URL,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Reject new images of a job: archives that are built from then on are without them."""
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         printed(regrow.judge(job, items, "reject", reason), _tally, as_json)
 
 
-def undecide(job: JobId, items: _Items, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+def undecide(job: JobId, items: _Items, server: Server = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """Take back what was said of new images."""
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         printed(regrow.judge(job, items, None), _tally, as_json)
 
 
@@ -55,11 +56,12 @@ def pack(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be left out.")] = False,
     server: Server = DEFAULT_URL,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Build the archive of a finished job anew, without what was rejected or is filtered out."""
     filters = [_filter(rule) for rule in drop or []]
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         if dry_run:
             printed(regrow.preview_filters(job, filters), _outlook, as_json)
             return

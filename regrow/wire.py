@@ -21,12 +21,13 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 class Wire:
     """Requests to one server, over kept connections."""
 
-    def __init__(self, base_url: str, timeout: float) -> None:
+    def __init__(self, base_url: str, timeout: float, key: str | None = None) -> None:
         self.base_url = base_url.rstrip("/")
         self._timeout = timeout
         self._http = httpx.Client(
             base_url=self.base_url,
             timeout=timeout,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
             # A proxy from the environment cannot reach this machine's own loopback.
             trust_env=not _loopback(self.base_url),
             # Reading the certificates takes a tenth of a second, which plain HTTP need not wait for.

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -15,10 +16,15 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from alembic import command
 
 import regrow
-from regrow import preconditions, processes
+from migrations import config
+from regrow import local, preconditions, processes
+from regrow.preconditions import Address
 from regrow.processes import Processes
+from shared import keys
+from shared.settings import Settings
 
 ROOT = Path(regrow.__file__).parents[1]
 
@@ -49,10 +55,10 @@ class Served:
 
 
 @contextlib.contextmanager
-def started(folder: Path) -> Iterator[Served]:
+def started(folder: Path, *arguments: str) -> Iterator[Served]:
     """A `regrow serve`; whatever a failing test leaves of it is killed in the end."""
     data, port, console = folder / "data", free_port(), folder / "console"
-    command = [sys.executable, "-m", "regrow", "serve", "--port", str(port), "--data", str(data)]
+    command = [sys.executable, "-m", "regrow", "serve", "--port", str(port), "--data", str(data), *arguments]
     with console.open("wb") as file:
         launcher = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, process_group=0)
     try:
@@ -188,15 +194,97 @@ def test_nothing_survives_a_killed_launcher_even_if_its_guard_was_replaced(start
         pass
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org"])  # noqa: S104  (to be refused)
-def test_an_address_others_can_reach_is_refused_before_anything_is_started(tmp_path, host):
-    with pytest.raises(preconditions.Refused, match="no keys"):
-        preconditions.check_loopback(host)
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org", "127.0.0.2"])  # noqa: S104  (to be refused)
+def test_an_address_others_can_reach_is_refused_without_a_key_before_anything_is_started(tmp_path, host):
+    data = tmp_path / "data of mine"
+    with pytest.raises(preconditions.Refused, match=r"regrow keys create .* --data '.*data of mine'"):
+        local.serve(Address(host, free_port()), data, pytest.fail)
+    assert not data.exists()
+
+
+def test_only_a_key_that_counts_opens_an_address_to_others(tmp_path):
+    settings = Settings(data=tmp_path, _env_file=None)
+    with local.database(settings, print) as sessions:
+        for way in ("none", "expired", "revoked"):
+            with pytest.raises(preconditions.Refused, match="there is none"):
+                preconditions.check_key(settings)
+            with sessions.write() as session:
+                made, _ = keys.create(session, "knee", way)
+                if way == "revoked":
+                    keys.revoke(session, made.id)
+                else:
+                    made.expires_at = 1.0
+        with pytest.raises(preconditions.Refused, match="there is none"):
+            preconditions.check_key(settings)
+        with sessions.write() as session:
+            keys.create(session, "knee", "anna")
+    preconditions.check_key(settings)
+
+
+def test_a_database_older_than_keys_has_none(tmp_path):
+    settings = Settings(data=tmp_path, _env_file=None)
+    with local.database(settings, print) as sessions, sessions.engine.begin() as connection:
+        command.downgrade(config(connection), "0006")
+    with pytest.raises(preconditions.Refused, match="there is none"):
+        preconditions.check_key(settings)
+    (tmp_path / "regrow.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(preconditions.Refused, match="cannot be used"):
+        preconditions.check_key(settings)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, by nobody."""
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    asked = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    asked += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(asked, check=True, capture_output=True)
+    return cert, key
+
+
+def test_a_certificate_and_key_that_do_not_go_together_are_refused(tmp_path, certificate):
+    cert, key = certificate
+    (tmp_path / "rubbish.pem").write_text("rubbish")
+    locked = tmp_path / "locked.pem"
+    asked = ["openssl", "rsa", "-aes256", "-passout", "pass:x", "-in", str(key), "-out", str(locked)]
+    subprocess.run(asked, check=True, capture_output=True)
+    for wrong in (
+        (cert, cert),
+        (key, cert),
+        (cert, tmp_path / "rubbish.pem"),
+        (cert, tmp_path / "none"),
+        (cert, locked),
+    ):
+        with pytest.raises(preconditions.Refused, match="no certificate and its key"):
+            preconditions.check_tls(wrong)
+    preconditions.check_tls(certificate)
+    assert "go together" in refused(tmp_path / "data", "--tls-cert", str(cert))
+
+
+def test_with_a_key_it_serves_all_addresses_under_tls_and_lets_nobody_in_without(tmp_path, certificate):
+    settings = Settings(data=tmp_path / "data", _env_file=None)
+    with local.database(settings, print) as sessions, sessions.write() as session:
+        _, key = keys.create(session, "knee", "anna")
+    files = ["--tls-cert", str(certificate[0]), "--tls-key", str(certificate[1])]
+    with started(tmp_path, "--host", "0.0.0.0", *files) as served:  # noqa: S104  (that is what is tested)
+        url = f"https://127.0.0.1:{served.port}"
+        until(lambda: "Regrow is at https://0.0.0.0" in served.said() or served.launcher.poll() is not None, 120, "up")
+        context = ssl.create_default_context(cafile=certificate[0])
+        with httpx.Client(base_url=url, verify=context, trust_env=False, timeout=60) as client:
+            assert client.get("/v1/session").status_code == 401
+            asked = {"Authorization": f"Bearer {key}"}
+            assert client.get("/v1/session", headers=asked).json() == {"project": "knee", "name": "anna"}
+            assert client.post("/v1/session", json={"key": key}).headers["set-cookie"].endswith("; Secure")
+        served.launcher.send_signal(signal.SIGTERM)
+        assert served.launcher.wait(60) == 0
 
 
 def test_refusals_end_with_2_and_leave_nothing_behind(tmp_path):
     data = tmp_path / "data"
-    assert "no keys" in refused(data, "--host", "0.0.0.0")  # noqa: S104  (to be refused)
+    assert "needs a key" in refused(data, "--host", "0.0.0.0")  # noqa: S104  (to be refused)
+    assert "needs a key" in refused(data, "--require-key")
+    assert "needs a key" in refused(data, REGROW_REQUIRE_KEY="true")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert port in refused(data, "--port", port)
