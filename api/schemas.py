@@ -24,6 +24,7 @@ from shared.states import (
     JobState,
     TrainingState,
     Wait,
+    WebhookState,
     job_state,
 )
 
@@ -198,6 +199,34 @@ class Archive(BaseModel):
         )
 
 
+class Webhook(BaseModel):
+    """Whether somebody was told that a job is over."""
+
+    state: Literal["waiting", "pending", "delivered", "failed"] = Field(
+        description="`waiting`: the job is not over; `pending`: it is delivered at the next opportunity, after "
+        "`next_at`; `failed`: it was given up."
+    )
+    url: str | None = Field(description="Who is told; null: whom the installation names.")
+    attempts: int
+    next_at: Time | None = Field(description="When it is tried again, at the earliest; null unless it is `pending`.")
+    delivered_at: Time | None
+    error: str | None = Field(description="What is wrong with the last attempt.")
+
+    @classmethod
+    def from_row(cls, url: str, row: models.Webhook | None) -> Self:
+        known = url or None
+        if row is None:
+            return cls(state="waiting", url=known, attempts=0, next_at=None, delivered_at=None, error=None)
+        return cls(
+            state=row.state.value,
+            url=known,
+            attempts=row.attempts,
+            next_at=row.next_at if row.state == WebhookState.PENDING else None,
+            delivered_at=row.delivered_at,
+            error=row.error,
+        )
+
+
 class Job(BaseModel):
     """A request to expand a dataset, and how far it is."""
 
@@ -222,6 +251,7 @@ class Job(BaseModel):
     spec: dict[str, Any] = Field(description="What was asked for.")
     resolved: dict[str, Any] = Field(description="The same with every number filled in.")
     archive: Archive | None = Field(description="Null until the job is over, and if it made no image.")
+    webhook: Webhook | None = Field(description="Whether somebody was told of its end; null if nobody is to be.")
 
     @classmethod
     def from_row(cls, row: models.Job, progress: Progress) -> Self:
@@ -246,6 +276,7 @@ class Job(BaseModel):
             spec=row.spec,
             resolved=row.resolved,
             archive=Archive.from_row(row.archive, row) if row.archive else None,
+            webhook=None if row.webhook is None else Webhook.from_row(row.webhook, row.told),
         )
 
 

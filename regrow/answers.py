@@ -107,6 +107,15 @@ class Archive(TypedDict):
     outdated: bool
 
 
+class Webhook(TypedDict):
+    state: Literal["waiting", "pending", "delivered", "failed"]
+    url: str | None
+    attempts: int
+    next_at: str | None
+    delivered_at: str | None
+    error: str | None
+
+
 class Job(TypedDict):
     id: str
     name: str
@@ -125,6 +134,7 @@ class Job(TypedDict):
     spec: dict[str, Any]
     resolved: dict[str, Any]
     archive: Archive | None
+    webhook: Webhook | None
 
 
 class Failure(TypedDict):

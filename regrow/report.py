@@ -105,6 +105,9 @@ def job(found: Job, failed: Iterable[Item]) -> str:
     if archive:
         detail = archive["error"] or (size(archive["bytes"]) if archive["bytes"] else "")
         lines.append(f"  archive {archive['state']} {detail}".rstrip())
+    told = found["webhook"]
+    if told and told["error"]:
+        lines.append(f"  webhook {told['state']} after {told['attempts']} attempts: {told['error']}")
     lines += _warnings(found["warnings"])
     for item in islice(failed, _MOST_FAILED):
         error = item["error"]

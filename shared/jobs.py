@@ -12,7 +12,7 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from shared import archives, datasets, items, leases, proposals, trainings, trash
+from shared import archives, datasets, items, leases, proposals, trainings, trash, webhooks
 from shared.db import now
 from shared.errors import Conflict, Invalid, KeyReused, NotFound
 from shared.filters import Thresholds, candidates, outlook
@@ -30,16 +30,23 @@ def get(session: Session, owner: str, job_id: str) -> Job:
     Raises:
         NotFound: it is not there, or not theirs.
     """
-    job = session.get(Job, job_id, options=[joinedload(Job.archive)])
+    job = session.get(Job, job_id, options=[joinedload(Job.archive), joinedload(Job.told)])
     if job is None or job.owner != owner:
         raise NotFound(f"There is no job {job_id!r}.")
     return job
 
 
 def create(
-    session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_items: int, key: str | None = None
+    session: Session,
+    owner: str,
+    spec: ExpansionSpec,
+    prior: Prior,
+    max_items: int,
+    key: str | None = None,
+    webhook: str | None = None,
 ) -> Job:
-    """Write the job and all its items, each with its seed and work key.
+    """Write the job and all its items, each with its seed and work key. `webhook` is told of its end if the spec names
+    none, as in `models.Job`.
 
     With `spec.reuse`, items that the owner has finished before are taken over and not made again. With a `key`, the
     same request under the same key gives the job it gave before. Two such requests at the same moment: the second
@@ -61,6 +68,7 @@ def create(
         spec=spec.model_dump(mode="json"),
         resolved=resolved.model_dump(mode="json"),
         priority=spec.priority,
+        webhook=spec.webhook or webhook,
         warnings=proposal.warnings,
     )
     session.add(job)
@@ -236,6 +244,7 @@ def conclude(session: Session) -> list[str]:
     for job_id in finished:
         if items.counts(session, job_id).get(ItemState.DONE):
             archives.order(session, job_id)
+    webhooks.order(session, finished)
     return finished
 
 
@@ -261,6 +270,7 @@ def _reopen(session: Session, job: Job) -> None:
     """A job that was over, or cancelled, goes on; its archive no longer is what it says."""
     trash.throw(session, select(Archive.key).where(Archive.job_id == job.id, Archive.key.is_not(None)))
     session.execute(delete_rows(Archive).where(Archive.job_id == job.id))
+    webhooks.withdraw(session, job.id)
     _change(session, job, update(Job).where(Job.id == job.id).values(finished_at=None, cancelled_at=None))
 
 

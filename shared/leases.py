@@ -1,7 +1,7 @@
 """Leased work: who holds the token before `lease_until`, by the database's clock, holds the work.
 
-Datasets to check, archives to build and priors to train are leased one by one, by the functions here; items in batches,
-in `items`.
+Datasets to check, archives to build, priors to train and webhooks to deliver are leased one by one, by the functions
+here; items in batches, in `items`.
 """
 
 import secrets
@@ -13,12 +13,12 @@ from sqlalchemy import cast as cast_sql
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.db import now
-from shared.models import Archive, Dataset, Job, Training
+from shared.models import Archive, Dataset, Job, Training, Webhook
 
 MAX_LAPSES = 10
 GIVEN_UP = f"it was tried {MAX_LAPSES} times, and each time its worker failed or vanished; the worker's log says more"
 
-Leasable = type[Dataset | Archive | Training]
+Leasable = type[Dataset | Archive | Training | Webhook]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def claim(session: Session, model: Leasable, todo: ColumnElement[bool], seconds:
 
 def ids(session: Session, model: Leasable, claim: Claim) -> dict[str, str | None]:
     """What lines of the log about the work are to carry."""
-    asked = Job if issubclass(model, Archive) else model
+    asked = Job if issubclass(model, Archive | Webhook) else model
     row = session.execute(select(asked.owner, asked.request_id).where(asked.id == claim.id)).one_or_none()
     if row is None:
         return {}
@@ -100,4 +100,4 @@ def changed(session: Session, statement: Update) -> int:
 
 
 def _key(model: Leasable) -> InstrumentedAttribute[str]:
-    return model.job_id if issubclass(model, Archive) else model.id
+    return model.job_id if issubclass(model, Archive | Webhook) else model.id

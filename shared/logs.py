@@ -59,6 +59,7 @@ def configure(process: str, form: Form, level: Level) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
+    logging.captureWarnings(True)
     # They have handlers of their own by the time this is called.
     for name in ("uvicorn", "uvicorn.error", "celery", "celery.task"):
         logger = logging.getLogger(name)

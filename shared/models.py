@@ -21,7 +21,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from shared import logs
 from shared.db import Base, now
-from shared.states import ArchiveState, DatasetState, Decision, ItemState, TrainingState
+from shared.states import ArchiveState, DatasetState, Decision, ItemState, TrainingState, WebhookState
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
 
@@ -268,9 +268,12 @@ class Job(Asked, Base):
     """When a verdict on one of its images was last given or taken back."""
     revision: Mapped[int] = mapped_column(default=0, server_default="0")
     """How many archives of it were ordered; only the last is kept."""
+    webhook: Mapped[str | None] = mapped_column(String(2000))
+    """Whom to tell when it is over; empty: whom the settings name; null: nobody."""
 
     dataset: Mapped[Dataset] = relationship()
     archive: Mapped["Archive | None"] = relationship(back_populates="job")
+    told: Mapped["Webhook | None"] = relationship(back_populates="job")
 
 
 class Item(Leased, Base):
@@ -386,6 +389,36 @@ class Archive(Leased, Base):
     """Which images are left out of it by their measures: `shared.filters.Threshold`s."""
 
     job: Mapped[Job] = relationship(back_populates="archive")
+
+
+class Webhook(Leased, Base):
+    """The end of a job, as somebody is told of it. While it is delivered, `token` belongs to the worker that does."""
+
+    __tablename__ = "webhook"
+    __table_args__ = (
+        # The only ones that are looked for, however many were delivered.
+        Index(
+            "ix_webhook_pending",
+            "next_at",
+            postgresql_where=text("state = 'pending'"),
+            sqlite_where=text("state = 'pending'"),
+        ),
+    )
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"), primary_key=True)
+    id: Mapped[str] = mapped_column(String(32), default=_new_id)
+    """Of the message, the same at each attempt."""
+    url: Mapped[str] = mapped_column(String(2000))
+    """Empty: where the settings say."""
+    state: Mapped[WebhookState] = mapped_column(_state(WebhookState), default=WebhookState.PENDING)
+    created_at: Mapped[float] = mapped_column(Double, default=now())
+    next_at: Mapped[float] = mapped_column(Double, default=now())
+    attempts: Mapped[int] = mapped_column(default=0)
+    body: Mapped[str | None]
+    error: Mapped[str | None]
+    delivered_at: Mapped[float | None] = mapped_column(Double)
+
+    job: Mapped[Job] = relationship(back_populates="told")
 
 
 class Worker(Base):

@@ -1,4 +1,4 @@
-"""The whole contract between the API and the workers: four task names on two queues.
+"""The whole contract between the API and the workers: five task names on two queues.
 
 A message carries nothing but "there is work": which work, the database says. So a lost or doubled one does no harm.
 """
@@ -31,9 +31,16 @@ class Task(StrEnum):
     EXPAND = "regrow.expand"
     ARCHIVE = "regrow.archive"
     TRAIN = "regrow.train"
+    NOTIFY = "regrow.notify"
 
 
-QUEUE_OF = {Task.INGEST: Queue.CPU, Task.EXPAND: Queue.GPU, Task.ARCHIVE: Queue.CPU, Task.TRAIN: Queue.GPU}
+QUEUE_OF = {
+    Task.INGEST: Queue.CPU,
+    Task.EXPAND: Queue.GPU,
+    Task.ARCHIVE: Queue.CPU,
+    Task.TRAIN: Queue.GPU,
+    Task.NOTIFY: Queue.CPU,
+}
 
 Enqueue = Callable[[Task], None]
 

@@ -1,10 +1,13 @@
 """What an operator sets, from the environment (prefix `REGROW_`) or a `.env` file; nothing else is configuration."""
 
+import base64
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared import addresses
 
 GiB = 1024**3
 
@@ -116,6 +119,15 @@ class Settings(BaseSettings):
         "is not told.",
     )
 
+    webhook_secret: SecretStr = Field(
+        SecretStr(""),
+        description="`whsec_` and 24 to 64 bytes in base64, with which webhooks are signed; empty: none are sent.",
+    )
+    webhook_url: str = Field("", description="Who is told of the end of each job that names no webhook; empty: nobody.")
+    webhook_networks: str = Field(
+        "", description="Networks beside the public ones to which webhooks may go, with commas between them."
+    )
+
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="Of the lines of the log; `auto`: text on a terminal, JSON elsewhere."
     )
@@ -129,6 +141,36 @@ class Settings(BaseSettings):
         if "://" in storage and not storage.startswith(BUCKETS):
             raise ValueError(f"{storage!r} is neither a folder nor a bucket, which begins with {', '.join(BUCKETS)}")
         return storage
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _can_sign(cls, value: SecretStr) -> SecretStr:
+        secret = value.get_secret_value()
+        try:
+            key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            key = b""
+        if secret and not (secret.startswith("whsec_") and 24 <= len(key) <= 64):
+            raise ValueError("must be whsec_ and 24 to 64 bytes in base64 (openssl rand -base64 32)")
+        return value
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        addresses.networks(value)
+        return value
+
+    @model_validator(mode="after")
+    def _webhooks_are_signed(self) -> Self:
+        if self.webhook_url:
+            addresses.parse(self.webhook_url)
+            if not self.webhook_secret.get_secret_value():
+                raise ValueError("REGROW_WEBHOOK_URL needs REGROW_WEBHOOK_SECRET")
+        return self
+
+    @property
+    def webhook_allowed(self) -> tuple[addresses.Network, ...]:
+        return addresses.networks(self.webhook_networks)
 
     @model_validator(mode="after")
     def _renewal_fits_in_the_lease(self) -> Self:

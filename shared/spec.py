@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from shared import addresses
 from shared.errors import Invalid
 from shared.masks import AnyMask
 from shared.operators import Inpaint, Operator
@@ -29,6 +30,11 @@ def _storable(text: str) -> str:
     if "\0" in text:
         raise ValueError("holds a NUL character")
     return text
+
+
+def _callable(url: str) -> str:
+    addresses.parse(url)
+    return url
 
 
 Text = Annotated[str, AfterValidator(_storable)]
@@ -175,6 +181,11 @@ class ExpansionSpec(Strict):
     priority: int = Field(0, ge=-100, le=100, description="Higher goes first.")
     reuse: bool = Field(
         True, description="Take over what was finished before from the same source, labels and numbers."
+    )
+    webhook: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_callable)] | None = Field(
+        None,
+        description="URL that is told, by a signed POST, when the job is over and its archive is built; left out: "
+        "that of the installation, if it has one.",
     )
 
     @model_validator(mode="after")

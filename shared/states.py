@@ -33,6 +33,12 @@ class TrainingState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class WebhookState(StrEnum):
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
 LIVE_TRAINING = (TrainingState.PENDING, TrainingState.RUNNING)
 """Not over."""
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from billiard import active_children
 from celery import Celery
-from celery.signals import celeryd_init, setup_logging, worker_process_init, worker_shutting_down
+from celery.signals import celeryd_after_setup, celeryd_init, setup_logging, worker_process_init, worker_shutting_down
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 import migrations
@@ -159,6 +159,12 @@ def _register(folders: dict[str, Path]) -> dict[str, tuple[Path, str]]:
 def _log_as_we_do(**_: Any) -> None:
     settings = Settings()
     logs.configure(f"worker {os.environ.get(_QUEUES, '')}".strip(), settings.log_format, settings.log_level)
+
+
+@celeryd_after_setup.connect
+def _children_too(**_: Any) -> None:
+    # Else billiard writes of each child in a form of its own, before that can have ours.
+    os.environ.pop("_MP_FORK_LOGLEVEL_", None)
 
 
 @celeryd_init.connect

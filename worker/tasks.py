@@ -10,7 +10,7 @@ from collections.abc import Callable
 from celery import shared_task
 from sqlalchemy.orm import Session
 
-from shared import archives, datasets, items, jobs, logs, stretches
+from shared import archives, datasets, items, jobs, logs, stretches, webhooks
 from shared.queue import Task
 from worker.main import Bench, bench, studio
 
@@ -55,6 +55,18 @@ def archive() -> None:
     from worker.archive import build_next
 
     _stint(Task.ARCHIVE, lambda at: build_next(at.settings, at.sessions, at.storage), archives.waiting)
+    at = bench()
+    with at.sessions.read() as session:
+        untold = webhooks.waiting(session)
+    if untold:
+        at.enqueue(Task.NOTIFY)
+
+
+@shared_task(name=Task.NOTIFY)
+def notify() -> None:
+    from worker.webhook import deliver_next
+
+    _stint(Task.NOTIFY, lambda at: deliver_next(at.settings, at.sessions), webhooks.waiting)
 
 
 @shared_task(name=Task.TRAIN)

@@ -13,7 +13,7 @@ from api.downloads import known
 from api.pages import AskedDep, Page
 from api.problems import documented
 from api.routes import HexId, IdempotencyKey
-from shared import caps, estimates, jobs, priors, progress
+from shared import caps, estimates, jobs, priors, progress, webhooks
 from shared.models import Job
 from shared.queue import Task
 from shared.spec import ExpansionSpec
@@ -61,7 +61,7 @@ def estimate_job(spec: ExpansionSpec, caller: Caller, parts: PartsDep) -> schema
 def list_jobs(caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Page[schemas.Job]:
     """Newest first."""
     with sessions.read() as session:
-        mine = select(Job).where(Job.owner == caller).options(joinedload(Job.archive))
+        mine = select(Job).where(Job.owner == caller).options(joinedload(Job.archive), joinedload(Job.told))
         found = asked.newest_first(session, mine, Job)
         numbers = progress.of_all(session, found.rows)
         return asked.page(found, lambda row: schemas.Job.from_row(row, numbers[row.id]))
@@ -151,9 +151,12 @@ def _create(parts: Parts, owner: str, spec: ExpansionSpec, key: str | None) -> s
 
 def _new(session: Session, parts: Parts, owner: str, spec: ExpansionSpec, key: str | None) -> Job:
     settings = parts.settings
+    if spec.webhook:
+        webhooks.check(spec.webhook, settings)
     caps.check_jobs(session, owner, settings.max_jobs)
     prior = priors.find(session, owner, spec.prior, hold=True)
-    job = jobs.create(session, owner, spec, prior, settings.max_items, key)
+    told = webhooks.INSTALLATION if settings.webhook_url else None
+    job = jobs.create(session, owner, spec, prior, settings.max_items, key, told)
     caps.check_items(session, owner, settings.max_project_items)
     caps.check_room(caps.room_for_job(session, job), parts.storage.free(), settings.min_free_bytes)
     return job

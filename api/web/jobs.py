@@ -35,7 +35,7 @@ _CHANGES = {
 def show_jobs(request: Request, caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Response:
     """All jobs, newest first."""
     with sessions.read() as session:
-        mine = select(Job).where(Job.owner == caller).options(joinedload(Job.archive))
+        mine = select(Job).where(Job.owner == caller).options(joinedload(Job.archive), joinedload(Job.told))
         found = asked.newest_first(session, mine, Job)
         numbers = progress.of_all(session, found.rows)
         told = [schemas.Job.from_row(row, numbers[row.id]) for row in found.rows]
