@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from regrow import DEFAULT_URL, autostart, forget, keys, manage, occasion, priors, report, review, upkeep
+from regrow import DEFAULT_URL, autostart, forget, keys, manage, occasion, priors, report, review, upkeep, verify
 from regrow.options import (
     AsJson,
     Format,
@@ -277,6 +277,7 @@ manage.register(app)
 review.register(app)
 forget.register(app)
 upkeep.register(app)
+verify.register(app)
 app.add_typer(priors.app, name="priors")
 app.add_typer(keys.app, name="keys")
 app.add_typer(autostart.app, name="autostart")

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import images, items, logs, plan
+from shared import items, logs, plan
 from shared.items import Work
-from shared.plan import Labels
 from shared.sources import uploaded_mask
 from shared.storage import source_key
 from worker.blame import out_of_memory
@@ -23,7 +22,7 @@ from worker.overlap import Overlap
 from worker.psld.prior import LatentPrior
 from worker.recipe import regrow
 from worker.settle import Refused, Stopped, fate, settle
-from worker.sketch import Sketch
+from worker.sketch import Sketch, draw
 from worker.studio import Studio
 
 log = logging.getLogger(__name__)
@@ -125,15 +124,8 @@ def _batches(sketches: Sequence[Sketch]) -> list[list[Sketch]]:
 def _sketch(studio: Studio, work: Work) -> Sketch:
     resolved = work.resolved
     data = studio.storage.read(source_key(work.source_sha256))
-    original = images.open_image(data, work.path, upright=work.upright)
-    labels = Labels(work.boxes, work.outlines)
-    if resolved.mask is None:
-        keep, placement = None, images.place(original.width, original.height, resolved.long_side, resolved.multiple)
-    else:
-        uploaded = uploaded_mask(studio.storage, resolved, work.mask_sha256, work.path)
-        keep, placement = plan.keep_mask(resolved, labels, original.width, original.height, work.seed, uploaded)
-    sketch = Sketch(work, original, placement, labels, keep, images.to_canvas(original, placement, work.white))
-    if keep is not None and (kind := plan.useless(keep, placement)) and not sketch.is_copied:
+    sketch = draw(work, data, uploaded_mask(studio.storage, resolved, work.mask_sha256, work.path))
+    if sketch.keep is not None and (kind := plan.useless(sketch.keep, sketch.placement)) and not sketch.is_copied:
         raise Refused(kind, plan.USELESS[kind])
     return sketch
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import images, items, logs, plan
+from shared import items, logs
 from shared.errors import RegrowError
 from shared.items import Result, Work
 from shared.storage import result_key, sha256
 from worker.blame import out_of_memory, storage_away
 from worker.psld.sampler import NumericalFault
-from worker.sketch import Sketch, of_the_canvas, of_the_file
+from worker.sketch import Sketch, finished, of_the_canvas, of_the_file
 from worker.studio import Studio
 
 log = logging.getLogger(__name__)
@@ -92,16 +92,7 @@ def _settle(
     studio: Studio, sketch: Sketch, x: np.ndarray[Any, np.dtype[np.float32]], seconds: float, batch: int
 ) -> None:
     work, resolved = sketch.work, sketch.work.resolved
-    if sketch.is_copied:
-        image = sketch.original
-    else:
-        image = plan.blend(
-            x, sketch.keep, sketch.placement, sketch.original, sketch.labels, resolved, work.white, seed=work.seed
-        )
-    image_format = (
-        (sketch.original.format or "PNG") if resolved.image_format == "same" else resolved.image_format.upper()
-    )
-    data = images.encode(image, image_format)
+    data, image_format = finished(sketch, x)
     key = result_key(work.job_id, work.item_id, work.token, EXTENSIONS[image_format])
     studio.storage.write(key, data)
     measures = of_the_canvas(sketch, x) | of_the_file(sketch, data)

@@ -31,6 +31,34 @@ class Sketch:
         return plan.is_copied(self.work.resolved, self.labels)
 
 
+def draw(work: Work, data: bytes, uploaded: Image.Image | None) -> Sketch:
+    """The sketch of an item, from its original's bytes and the mask image that came with it, if its job uses it.
+
+    Raises BadImage, and what `plan.keep_mask` raises.
+    """
+    resolved = work.resolved
+    original = images.open_image(data, work.path, upright=work.upright)
+    labels = Labels(work.boxes, work.outlines)
+    if resolved.mask is None:
+        keep, placement = None, images.place(original.width, original.height, resolved.long_side, resolved.multiple)
+    else:
+        keep, placement = plan.keep_mask(resolved, labels, original.width, original.height, work.seed, uploaded)
+    return Sketch(work, original, placement, labels, keep, images.to_canvas(original, placement, work.white))
+
+
+def finished(sketch: Sketch, x: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[bytes, str]:
+    """The bytes of the new image that was sampled as `x` (3, H, W), and their format as Pillow calls it."""
+    work, resolved = sketch.work, sketch.work.resolved
+    image = sketch.original
+    if not sketch.is_copied:
+        image = plan.blend(
+            x, sketch.keep, sketch.placement, sketch.original, sketch.labels, resolved, work.white, seed=work.seed
+        )
+    same = resolved.image_format == "same"
+    image_format = (sketch.original.format or "PNG") if same else resolved.image_format.upper()
+    return images.encode(image, image_format), image_format
+
+
 def of_the_file(sketch: Sketch, data: bytes) -> dict[str, float]:
     """Of the written file: how far the pixels that were to be the original's are from it, in its grey levels, and the
     tell of its boxes."""
