@@ -16,7 +16,7 @@ from shared import advice, datasets, items, leases, priors, trainings, trash
 from shared.db import now
 from shared.errors import Conflict, Invalid, KeyReused, NotFound
 from shared.models import Archive, Dataset, IdempotencyKey, Image, Item, Job, Prior
-from shared.spec import ENGINE_VERSION, ExpansionSpec, ResolvedSpec, item_seed, resolve, work_key
+from shared.spec import ENGINE_VERSION, ExpansionSpec, Guide, ResolvedSpec, item_seed, resolve, work_key
 from shared.states import ItemState
 
 _CHUNK = 1000
@@ -59,7 +59,10 @@ def create(
     if unknown:
         raise Invalid(f"The dataset has no split {unknown[0]!r}. It has: {', '.join(dataset.splits)}.")
     priors.check_canvas(prior, spec.canvas.long_side)
-    resolved = resolve(spec, prior_sha256=prior.sha256, native_size=prior.native_size, multiple=prior.multiple)
+    guide = _guide(session, spec.sampler.guidance_vae, prior)
+    size = {"native_size": prior.native_size, "multiple": prior.multiple}
+    resolved = resolve(spec, prior_sha256=prior.sha256, guide=guide, **size)
+    priors.check_prompt(prior, resolved.conditioning)
     found = session.scalars(
         select(Image)
         .where(Image.dataset_id == dataset.id, Image.split.in_(spec.splits))
@@ -137,11 +140,15 @@ def upgrade(session: Session, job: Job, prior: Prior, done: Literal["keep", "rem
 
     Raises:
         Conflict: a worker of the earlier engine is still at it.
+        Invalid: the present prior cannot do what the job asks for.
     """
     _lock(session, job)
     old = ResolvedSpec.model_validate(job.resolved)
     tile = prior.native_size if old.native_size else 0
-    new = old.model_copy(update={"engine": ENGINE_VERSION, "prior_sha256": prior.sha256, "native_size": tile})
+    priors.check_prompt(prior, old.conditioning)
+    guide = _guide(session, old.guidance_vae.name if old.guidance_vae else None, prior)
+    now_in_force = {"engine": ENGINE_VERSION, "prior_sha256": prior.sha256, "native_size": tile, "guidance_vae": guide}
+    new = old.model_copy(update=now_in_force)
     if new == old:
         return
     if items.counts(session, job.id).get(ItemState.RUNNING):
@@ -214,6 +221,12 @@ def conclude(session: Session) -> list[str]:
         if items.counts(session, job_id).get(ItemState.DONE):
             session.add(Archive(job_id=job_id))
     return finished
+
+
+def _guide(session: Session, name: str | None, prior: Prior) -> Guide | None:
+    if name is None:
+        return None
+    return Guide(name=name, sha256=priors.find_autoencoder(session, name, prior).sha256)
 
 
 def _known_to_the_prior(session: Session, dataset: Dataset, prior: Prior) -> list[str]:

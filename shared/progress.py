@@ -73,13 +73,21 @@ def _waits(session: Session, some: Sequence[Job]) -> dict[str, Wait | None]:
     for job in some:
         if job.resolved["engine"] != ENGINE_VERSION:
             found[job.id] = Wait.ENGINE_CHANGED
-        elif job.resolved["prior"] not in installed:
+        elif any(name not in installed for name, _ in _needed(job)):
             found[job.id] = Wait.PRIOR_GONE
-        elif job.resolved["prior_sha256"] != installed.get(job.resolved["prior"]):
+        elif any(installed.get(name) != sha256 for name, sha256 in _needed(job)):
             found[job.id] = Wait.PRIOR_CHANGED
         else:
             found[job.id] = missing
     return found
+
+
+def _needed(job: Job) -> list[tuple[str, str]]:
+    """Names and hashes of the prior of a job and of what guides it."""
+    guide = job.resolved.get("guidance_vae")
+    return [(job.resolved["prior"], job.resolved["prior_sha256"])] + (
+        [(guide["name"], guide["sha256"])] if guide else []
+    )
 
 
 def _progress(job: Job, by_state: Mapping[ItemState, Row[Any]], waits_for: Wait | None) -> Progress:

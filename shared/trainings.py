@@ -23,6 +23,9 @@ from shared.spec import Text
 from shared.states import LIVE_TRAINING, TrainingState, Wait
 from shared.storage import prior_key, training_key
 
+NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+"""What a prior may be called."""
+
 _MOST_NAMED = 20
 _LIVE = Training.state.in_(LIVE_TRAINING)
 
@@ -33,7 +36,7 @@ class TrainingSpec(TrainingSettings):
     dataset_id: Text = Field(description="The dataset, which must be `ready`.", min_length=1, max_length=64)
     name: str = Field(
         description="What jobs will call the prior: lower-case letters, digits, `.`, `_` and `-`.",
-        pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$",
+        pattern=NAME,
     )
     init: Text | None = Field(
         None, min_length=1, max_length=100, description="Name of an installed prior to start from."
