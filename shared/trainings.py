@@ -47,8 +47,8 @@ class TrainingSpec(TrainingSettings):
 
     @model_validator(mode="after")
     def _starts_from_something(self) -> Self:
-        if self.init is None and self.recipe == "lora":
-            raise ValueError("init: the recipe lora needs a Stable Diffusion prior to start from")
+        if self.init is None and self.adapts:
+            raise ValueError(f"init: the recipe {self.recipe} needs a Stable Diffusion prior to start from")
         if self.init is None and not self.autoencoder_steps:
             raise ValueError("init: with autoencoder_steps 0, a prior is needed whose autoencoder is kept")
         return self
@@ -96,6 +96,8 @@ def create(session: Session, owner: str, spec: TrainingSpec, key: str | None = N
     init = priors.find(session, spec.init, hold=True) if spec.init else None
     learned = stretches.train_images(session, dataset)
     _refuse(spec.settings, dataset, learned)
+    if init is not None and spec.adapts and init.factor is not None and not init.prompts:
+        raise Invalid(f"init: the recipe {spec.recipe} needs a Stable Diffusion prior, and {init.name!r} is none.")
     _check_no_other(session, spec.name)
     training = Training(
         owner=owner,
@@ -185,6 +187,12 @@ def _refuse(settings: TrainingSettings, dataset: Dataset, images: list[Image]) -
     if len(images) < MIN_PICTURES:
         raise Invalid(
             f"{len(images)} different images in the split `train` are too few to train on; {MIN_PICTURES} are needed."
+        )
+    labelled = sum(bool(image.boxes) for image in images)
+    if settings.recipe == "textual_inversion" and labelled < MIN_PICTURES:
+        raise Invalid(
+            f"{labelled} different images in the split `train` have a label, too few to learn words for classes from; "
+            f"{MIN_PICTURES} are needed."
         )
     small = [image for image in images if max(image.width, image.height) < settings.crop]
     if small:
