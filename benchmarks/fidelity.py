@@ -5,6 +5,10 @@ canvas, before blending), the spread between variants, the tell of the boxes (in
 the regrown images to real ones. Images and seeds are the same in each run; intervals (95 %) are of the difference to
 the first run, paired, from resampling the images. What was made is kept in --out, so that a run that was stopped goes
 on, and draws --out/grid.png: original, what is kept, and a column a run.
+
+To compare with, a run may be of another recipe: 'edit={"recipe": "sdedit", "strength": 0.5, "steps": 40}', or with a
+Stable Diffusion as --prior 'paint={"recipe": "inpaint_pipeline", "prompt": "an X-ray", "erode": 4}'. Both take
+`prompt`, `negative_prompt` and `guidance_scale`.
 """
 
 import argparse
@@ -20,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks import comparisons
 from benchmarks.features import distance, features, standardised
 from shared import images, plan
 from shared.formats import read
@@ -76,14 +81,17 @@ def main() -> None:
     chosen = _chosen(arguments.dataset, arguments.split, arguments.count)
     runs = dict(_run(text) for text in arguments.runs)
     made: dict[str, list[list[Made]]] = {}
-    for name, sampler in runs.items():
-        resolved = _resolved(sampler, prior, arguments.long_side)
-        folder = arguments.out / f"{name}-{sha256(resolved.model_dump_json().encode())[:8]}"
+    for name, asked in runs.items():
+        other: dict[str, Any] = {key: asked.pop(key) for key in ("recipe", "strength", "erode") if key in asked}
+        if other.get("recipe", "sdedit") not in comparisons.RECIPES:
+            raise SystemExit(f"the recipe of {name} must be one of {', '.join(comparisons.RECIPES)}")
+        resolved = _resolved(asked, prior, arguments.long_side)
+        decisive = resolved.model_dump_json() + (json.dumps(other, sort_keys=True) if other else "")
+        folder = arguments.out / f"{name}-{sha256(decisive.encode())[:8]}"
         folder.mkdir(parents=True, exist_ok=True)
-        made[name] = [
-            [_make(folder, prior, resolved, source, variant) for variant in range(1, arguments.variants + 1)]
-            for source in chosen
-        ]
+        told = recipe.told(prior, resolved)
+        variants = range(1, arguments.variants + 1)
+        made[name] = [[_make(folder, told, resolved, source, n, other) for n in variants] for source in chosen]
     real = _real(chosen, prior, arguments.long_side)
     _print(made, real)
     _draw(arguments.out / "grid.png", chosen, made, prior, arguments.long_side)
@@ -134,13 +142,15 @@ def _resolved(sampler: Mapping[str, Any], prior: LatentPrior, long_side: int | N
     return resolve(spec, prior_sha256="", native_size=prior.native_size, multiple=prior.multiple)
 
 
-def _make(folder: Path, prior: LatentPrior, resolved: ResolvedSpec, source: Source, variant: int) -> Made:
-    """Made before, or made now and kept."""
+def _make(
+    folder: Path, prior: LatentPrior, resolved: ResolvedSpec, source: Source, variant: int, other: Mapping[str, Any]
+) -> Made:
+    """Made before, or made now and kept; `other` says how, if not by our sampler."""
     path = folder / f"{source.sha256[:12]}-{variant}.npz"
     if path.exists():
         with np.load(path) as kept:
             return Made(kept["x"], json.loads(str(kept["measures"])))
-    made = _sample(prior, resolved, source, variant)
+    made = _sample(prior, resolved, source, variant, other)
     partial = path.with_suffix(".part.npz")
     np.savez_compressed(partial, x=made.x, measures=np.array(json.dumps(made.measures)))
     partial.replace(path)
@@ -148,12 +158,15 @@ def _make(folder: Path, prior: LatentPrior, resolved: ResolvedSpec, source: Sour
     return made
 
 
-def _sample(prior: LatentPrior, resolved: ResolvedSpec, source: Source, variant: int) -> Made:
+def _sample(prior: LatentPrior, resolved: ResolvedSpec, source: Source, variant: int, other: Mapping[str, Any]) -> Made:
     seed = item_seed(0, source.sha256, variant)
     keep, placement = plan.keep_mask(resolved, source.labels, *source.original.size, seed)
     x = images.to_canvas(source.original, placement, 255)
     counted, started = Counted(prior), time.perf_counter()
-    new = recipe.regrow(counted, resolved, x[None], keep[None], [seed], lambda _done, _steps: None)[0]
+    if other:
+        new = _otherwise(counted, resolved, x, keep, seed, other)
+    else:
+        new = recipe.regrow(counted, resolved, x[None], keep[None], [seed], lambda _done, _steps: None)[0]
     seconds = time.perf_counter() - started
     file = plan.blend(new, keep, placement, source.original, source.labels, resolved, seed=seed)
     corners, gap = plan.corners(source.labels.boxes), plan.FEATHER * max(file.size)
@@ -168,6 +181,27 @@ def _sample(prior: LatentPrior, resolved: ResolvedSpec, source: Source, variant:
     }
     grey = ((np.clip(new, -1, 1).mean(axis=0) + 1) * 127.5).round().astype(np.uint8)
     return Made(grey, measures)
+
+
+def _otherwise(
+    prior: Counted,
+    resolved: ResolvedSpec,
+    x: NDArray[np.float32],
+    keep: NDArray[np.bool_],
+    seed: int,
+    other: Mapping[str, Any],
+) -> NDArray[np.float32]:
+    """By one of `comparisons.RECIPES`; of the pipeline, evaluations are of the denoiser alone."""
+    chosen = {key: value for key, value in other.items() if key != "recipe"}
+    if other["recipe"] == "sdedit":
+        return comparisons.sdedit(prior, x, seed, steps=resolved.steps, **chosen)
+    said = resolved.conditioning
+    told = said.model_dump() if said else {"prompt": "", "negative": "", "scale": 1.0}
+    hook = prior._unet.register_forward_hook(lambda *_: setattr(prior, "evaluations", prior.evaluations + 1))
+    try:
+        return comparisons.inpaint_pipeline(prior, x, keep, seed, steps=resolved.steps, told=told, **chosen)
+    finally:
+        hook.remove()
 
 
 def _psnr(squared: NDArray[np.float32]) -> float:

@@ -244,7 +244,10 @@ class Prior(TypedDict):
     multiple: int
     bytes: int
     card: str
-    origin: Literal["builtin", "folder", "trained"]
+    kind: Literal["prior", "autoencoder"]
+    prompts: bool
+    words: list[str]
+    origin: Literal["builtin", "folder", "added", "trained"]
     training_id: str | None
 
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from regrow.answers import Training
     from regrow.client import Client
 
-app = typer.Typer(help="List the installed priors, train one from a dataset, delete one.", rich_markup_mode="markdown")
+app = typer.Typer(
+    help="List the installed priors, train one from a dataset, add one, delete one.", rich_markup_mode="markdown"
+)
 
 PriorName = Annotated[str, typer.Argument(metavar="NAME", help="What jobs call the prior.")]
 _LIVE = ("pending", "running")
@@ -72,6 +74,40 @@ def train(  # noqa: PLR0913  (one parameter an option)
 
 
 @app.command()
+def add(
+    path: Annotated[
+        Path, typer.Argument(exists=True, metavar="PATH", help="A folder in the diffusers format, or a .safetensors.")
+    ],
+    name: Annotated[str, typer.Option("--name", "-n", metavar="NAME", help="What jobs will call it.")],
+    *,
+    architecture: Annotated[
+        Literal["sd1", "sd2", "sd2-base", "xl"] | None,
+        typer.Option(help="Of a .safetensors: what it is; left out: found out."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, metavar="FOLDER", help="Of a .safetensors: the configurations to use instead."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The service's folder; left out: REGROW_DATA, or `data`.")
+    ] = None,
+) -> None:
+    """Make a Stable Diffusion, or an autoencoder to guide one, known to the service of this machine. It stays where it
+    is; all of it is read once, to see whether it can be used."""
+    try:
+        from regrow import adding
+        from regrow.preconditions import Refused
+    except ModuleNotFoundError as error:
+        fail(Exit.UNEXPECTED, f"{error.name} is missing: pip install 'regrow[api,worker]'")
+    try:
+        print(adding.add(path, name, architecture, config, data))
+    except Refused as error:
+        fail(Exit.REFUSED, str(error))
+
+
+@app.command()
 def show(
     name: PriorName,
     samples: Annotated[
@@ -119,7 +155,8 @@ def delete(
     server: Server = DEFAULT_URL,
     key: Key = None,
 ) -> None:
-    """Remove a prior that was trained here, and its trainings with their checkpoints, for good."""
+    """Remove a prior that was trained here, and its trainings with their checkpoints, for good. Of one that was added,
+    the files stay."""
     with talking(server, key) as regrow:
         installed = any(each["name"] == name for each in regrow.priors()["items"])
         trainings = [each for each in regrow.trainings() if each["name"] == name]

@@ -8,7 +8,7 @@ from regrow.answers import Dataset, Item, Job, Prior, Priors, Report, Training
 from regrow.progress import learned, said, size
 
 _MOST_FAILED = 20
-_ORIGINS = {"builtin": "with Regrow", "folder": "folder", "trained": "trained here"}
+_ORIGINS = {"builtin": "with Regrow", "folder": "folder", "added": "added", "trained": "trained here"}
 
 
 def dataset(found: Dataset) -> str:
@@ -56,9 +56,8 @@ def priors(found: Priors) -> str:
     """A line a prior, and one for each that is being trained."""
     rows = [("PRIOR", "FROM", "PX", "SIZE", "STATE")]
     for prior in found["items"]:
-        rows.append(
-            (prior["name"], _ORIGINS[prior["origin"]], str(prior["native_size"]), size(prior["bytes"]), "ready")
-        )
+        native = str(prior["native_size"]) if prior["kind"] == "prior" else "autoencoder"
+        rows.append((prior["name"], _ORIGINS[prior["origin"]], native, size(prior["bytes"]), "ready"))
     for each in found["trainings"]:
         rows.append((each["name"], "trained here", "", "", f"{each['state']} {each['progress']:.0%}: {learned(each)}"))
     return _table(rows)

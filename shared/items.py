@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, case, func, literal, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, or_, select, update
 from sqlalchemy.orm import Session, aliased, joinedload
 
 from shared import leases
@@ -175,7 +175,7 @@ def waiting(session: Session, priors: Collection[str] | None = None) -> bool:
     """Whether an item waits that may be claimed now; `priors` as in `claim`, None: whoever may claim it."""
     jobs = select(Job.id).where(OPEN, any_of(PENDING)).limit(1)
     if priors is not None:
-        jobs = jobs.where(Job.resolved["prior_sha256"].as_string().in_(priors))
+        jobs = jobs.where(_can_be_made(priors))
     return session.scalar(jobs) is not None
 
 
@@ -205,7 +205,7 @@ def _in_turn(session: Session, priors: Collection[str], warm: Collection[str]) -
     since = func.coalesce(Job.claimed_at, Job.created_at)
     rows = session.execute(
         select(Job.id, Job.priority, prior.label("prior"), (now() - since).label("waited"))
-        .where(OPEN, any_of(PENDING), prior.in_(priors))
+        .where(OPEN, any_of(PENDING), _can_be_made(priors))
         .order_by(
             Job.priority.desc(),
             func.coalesce(served, 0.0),
@@ -219,6 +219,11 @@ def _in_turn(session: Session, priors: Collection[str], warm: Collection[str]) -
         first = rows[0].priority
         rows = sorted(rows, key=lambda row: 2 if row.priority != first else row.prior not in warm)
     return [row.id for row in rows]
+
+
+def _can_be_made(priors: Collection[str]) -> ColumnElement[bool]:
+    guide = Job.resolved[("guidance_vae", "sha256")].as_string()
+    return and_(Job.resolved["prior_sha256"].as_string().in_(priors), or_(guide.is_(None), guide.in_(priors)))
 
 
 def _note_turn(session: Session, job_id: str) -> None:

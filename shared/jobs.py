@@ -12,7 +12,7 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from shared import archives, datasets, items, leases, proposals, trainings, trash, webhooks
+from shared import archives, datasets, items, leases, priors, proposals, trainings, trash, webhooks
 from shared.db import now
 from shared.errors import Conflict, Invalid, KeyReused, NotFound
 from shared.filters import Thresholds, candidates, outlook
@@ -131,11 +131,15 @@ def upgrade(session: Session, job: Job, prior: Prior, done: Literal["keep", "rem
 
     Raises:
         Conflict: a worker of the earlier engine is still at it.
+        Invalid: the present prior cannot do what the job asks for.
     """
     _lock(session, job)
     old = ResolvedSpec.model_validate(job.resolved)
     tile = prior.native_size if old.native_size else 0
-    new = old.model_copy(update={"engine": ENGINE_VERSION, "prior_sha256": prior.sha256, "native_size": tile})
+    priors.check_prompt(prior, old.conditioning)
+    guide = priors.guide(session, job.owner, old.guidance_vae.name if old.guidance_vae else None, prior)
+    now_in_force = {"engine": ENGINE_VERSION, "prior_sha256": prior.sha256, "native_size": tile, "guidance_vae": guide}
+    new = old.model_copy(update=now_in_force)
     if new == old:
         return
     if items.counts(session, job.id).get(ItemState.RUNNING):

@@ -1,7 +1,7 @@
 """The rows. Times are seconds since 1970 by the database's clock (`db.now`), sizes are bytes, shares are 0..1."""
 
 import uuid
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import (
     JSON,
@@ -13,6 +13,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     UniqueConstraint,
+    false,
     text,
     true,
 )
@@ -174,7 +175,8 @@ class SignIn(Base):
 
 
 class Prior(Base):
-    """An installed prior, written by whoever can see its folder: the API may not."""
+    """An installed prior, or an autoencoder that may guide one, written by whoever can see its folder: the API may
+    not."""
 
     __tablename__ = "prior"
 
@@ -190,6 +192,17 @@ class Prior(Base):
     """The training that made it here, and under which its folder lies in storage; the row of that may be gone."""
     trained_on: Mapped[list[str]] = mapped_column(JSON, default=list, server_default="[]", deferred=True)
     """Hashes of the images it learned from, as far as its card tells."""
+    kind: Mapped[Literal["prior", "autoencoder"]] = mapped_column(String(20), default="prior", server_default="prior")
+    """`prior`, or `autoencoder`."""
+    path: Mapped[str | None] = mapped_column(String(4096))
+    """Where it lies, if it was added where it is."""
+    channels: Mapped[int | None]
+    """Of its latents, whose sides are by `factor` smaller than a picture's; null if it was described before."""
+    factor: Mapped[int | None]
+    prompts: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether it can be told what to draw."""
+    words: Mapped[list[str]] = mapped_column(JSON, default=list, server_default="[]")
+    """Those that it has learned beside its vocabulary, such as `<fracture>`."""
 
 
 class Training(Asked, Leased, Base):

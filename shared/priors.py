@@ -6,16 +6,19 @@ the API, which may run on another machine, reads the row.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, literal, select
+from sqlalchemy import ColumnElement, literal, or_, select, true
 from sqlalchemy.orm import Session
 
 from shared import trash
 from shared.errors import Conflict, Invalid, NotConfigured, NotFound
+from shared.keys import LOCAL
 from shared.models import Job, Prior, Training
+from shared.spec import Conditioning, Guide
 from shared.states import LIVE_TRAINING
 from shared.storage import Storage, prior_key
 
@@ -25,35 +28,95 @@ EVERYBODYS = ""
 CARD = "README.md"
 FACTS = "card.json"
 """What a prior's card says, for programs; not every prior has one."""
+WHOLE = "checkpoint.safetensors"
+"""All weights of a prior in one file; the folder then holds configurations beside it."""
+_WORD = re.compile(r"<[^<>\s]+>")
+"""How a word is written that a prior was taught."""
+PRIOR: Final = "prior"
+AUTOENCODER: Final = "autoencoder"
+"""The kinds of rows."""
 
 
 def describe(name: str, folder: Path) -> Prior:
-    """Read a prior's folder.
+    """Read the folder of a prior, or of an autoencoder.
 
     Raises:
         NotConfigured: it is no such folder; the message names the file that is missing or wrong.
     """
-    unet, vae = _config(folder / "unet"), _config(folder / "vae")
-    weights = sorted(folder.glob("*/*.safetensors"))
+    if not (folder / "unet").is_dir() and (folder / "config.json").is_file():
+        return _autoencoder(name, folder)
+    unet, vae = _config(folder / "unet"), _config(folder / ("vae" if (folder / "vae").is_dir() else "vqvae"))
+    weights = sorted(folder.glob("*/*.safetensors")) + sorted(folder.glob(WHOLE))
     if not weights:
         raise NotConfigured(f"{folder}: no .safetensors weights in it. A prior is a folder in the diffusers layout.")
-    digest = hashlib.sha256()
-    for path in [*sorted(folder.glob("*/*.json")), *weights]:
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    about = sorted(folder.glob("*/*.json"))
+    if (folder / "text_encoder_2").is_dir():
+        about += folder.glob("model_index.json")
+    factor = _factor(vae, folder)
     card = folder / CARD
     return Prior(
         owner=EVERYBODYS,
         name=name,
-        sha256=digest.hexdigest(),
-        native_size=unet["sample_size"] * factor,
+        sha256=_hash(folder, [*about, *weights]),
+        native_size=_number(unet, "sample_size", folder / "unet") * factor,
         multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
         size=sum(path.stat().st_size for path in weights),
         card=card.read_text(encoding="utf-8") if card.is_file() else "",
         trained_on=_trained_on(folder / FACTS),
+        kind=PRIOR,
+        channels=vae.get("latent_channels"),
+        factor=factor,
+        prompts=unet.get("_class_name") == "UNet2DConditionModel",
+        words=_words(folder),
     )
+
+
+def _autoencoder(name: str, folder: Path) -> Prior:
+    config, weights = _config(folder), sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise NotConfigured(f"{folder}: no .safetensors weights in it.")
+    factor = _factor(config, folder)
+    return Prior(
+        name=name,
+        sha256=_hash(folder, [folder / "config.json", *weights]),
+        native_size=factor,
+        multiple=factor,
+        size=sum(path.stat().st_size for path in weights),
+        kind=AUTOENCODER,
+        channels=_number(config, "latent_channels", folder),
+        factor=factor,
+    )
+
+
+def _hash(folder: Path, files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _factor(config: dict[str, Any], folder: Path) -> int:
+    """By how much an autoencoder makes the sides of a picture smaller."""
+    blocks = config.get("encoder_block_out_channels") or config.get("block_out_channels")
+    if not isinstance(blocks, list):
+        raise NotConfigured(f"{folder}: the config.json of its autoencoder has no block_out_channels.")
+    return int(config.get("upsampling_scaling_factor", 2) ** (len(blocks) - 1))
+
+
+def _number(config: dict[str, Any], field: str, folder: Path) -> int:
+    value = config.get(field)
+    if not isinstance(value, int):
+        raise NotConfigured(f"{folder / 'config.json'}: {field} must be a number, not {value}.")
+    return value
+
+
+def _words(folder: Path) -> list[str]:
+    """What a tokenizer has learned beside its vocabulary."""
+    path = folder / "tokenizer" / "added_tokens.json"
+    words = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return sorted(word for word in words if not word.startswith("<|"))
 
 
 def installed(folder: str) -> dict[str, Path]:
@@ -73,15 +136,35 @@ def installed(folder: str) -> dict[str, Path]:
     }
 
 
-def register(session: Session, name: str, folder: Path) -> Prior:
-    """Make a prior known to the service, or known anew after its files changed.
+def register(session: Session, name: str, folder: Path, *, added: bool = False) -> Prior:
+    """Make a prior known to the service, or known anew after its files changed; `added`: where it is.
 
     Raises:
-        NotConfigured: it cannot be used, or one that was trained here has its name.
+        NotConfigured: it cannot be used, or another one has its name.
     """
     if session.scalar(select(Prior.name).where(Prior.name == name, Prior.training_id.is_not(None)).limit(1)):
         raise NotConfigured(f"{folder}: a prior named {name!r} was trained here. Delete that, or rename this folder.")
-    return session.merge(describe(name, folder))
+    if added:
+        check_name(session, name)
+    described = describe(name, folder)
+    described.path = str(folder) if added else None
+    return session.merge(described)
+
+
+def check_name(session: Session, name: str) -> None:
+    """Raises NotConfigured unless what lies somewhere may be added under the name, anew or for the first time."""
+    other = session.get(Prior, (EVERYBODYS, name))
+    if name == BUILTIN or (other is not None and other.path is None):
+        raise NotConfigured(f"There is a prior named {name!r} already. Choose another name.")
+    live = select(Training.id).where(Training.name == name, Training.state.in_(LIVE_TRAINING))
+    if session.scalar(live.limit(1)):
+        raise NotConfigured(f"A prior named {name!r} is being trained. Choose another name.")
+
+
+def added(session: Session) -> dict[str, tuple[Path, str]]:
+    """Folder and hash of each that was added where it is, by name, as far as it can be seen from here."""
+    rows = session.execute(select(Prior.name, Prior.path, Prior.sha256).where(Prior.path.is_not(None)))
+    return {name: (Path(path), sha256) for name, path, sha256 in rows if path and Path(path).is_dir()}
 
 
 def trained(session: Session, storage: Storage) -> dict[str, tuple[Path, str]]:
@@ -110,12 +193,25 @@ def find(session: Session, owner: str, name: str, *, hold: bool = False) -> Prio
     Raises:
         Invalid: there is none; the message lists those there are.
     """
-    prior = _named(session, owner, name, hold=hold)
-    if prior is None:
-        names = session.scalars(select(Prior.name).where(visible(owner)).order_by(Prior.name)).all()
-        known = ", ".join(names) or "none yet: has a worker been started?"
-        raise Invalid(f"There is no prior named {name!r}. Installed: {known}.")
-    return prior
+    return _known(session, owner, name, PRIOR, hold=hold)
+
+
+def guide(session: Session, owner: str, name: str | None, prior: Prior) -> Guide | None:
+    """The autoencoder that an owner knows by that name, which makes latents like those of a prior; None for no name.
+
+    Raises:
+        Invalid: there is none, or it does not fit the prior.
+    """
+    if name is None:
+        return None
+    found = _known(session, owner, name, AUTOENCODER)
+    ours, theirs = (found.channels, found.factor), (prior.channels, prior.factor)
+    if ours != theirs and None not in theirs:
+        raise Invalid(
+            f"sampler.guidance_vae: {name!r} makes latents of {ours[0]} channels, {ours[1]} times smaller than "
+            f"a picture; those of the prior {prior.name!r} have {theirs[0]} and are {theirs[1]} times smaller."
+        )
+    return Guide(name=name, sha256=found.sha256)
 
 
 def get(session: Session, owner: str, name: str) -> Prior:
@@ -131,21 +227,25 @@ def get(session: Session, owner: str, name: str) -> Prior:
 
 
 def delete(session: Session, owner: str, name: str) -> None:
-    """Remove a prior that an owner has trained.
+    """Remove a prior that an owner has trained, or forget one that was added where it is: its files stay.
 
     Raises:
         NotFound: they know none of that name.
-        Conflict: it was not trained here, or a job that is not over, or a training, needs it.
+        Conflict: it was neither, or is not theirs to remove, or a job that is not over, or a training, needs it.
     """
     prior = session.get(Prior, (get(session, owner, name).owner, name), with_for_update=True)
     if prior is None:
         raise NotFound(f"There is no prior {name!r}.")
-    if prior.training_id is None:
+    if prior.training_id is None and prior.path is None:
         where = "comes with Regrow" if name == BUILTIN else "was put into the folder REGROW_PRIORS by hand"
-        raise Conflict(f"The prior {name!r} {where}; only what was trained here can be deleted here.")
+        raise Conflict(f"The prior {name!r} {where}; only what was trained or added can be deleted here.")
+    if prior.owner == EVERYBODYS and owner != LOCAL:
+        raise Conflict(f"The prior {name!r} is for all. Who runs the service can remove it, there and without a key.")
+    whose = Job.owner == owner if prior.owner == owner else true()
+    named = (Job.resolved["prior"], Job.resolved[("guidance_vae", "name")])
     job = session.scalar(
         select(Job.id)
-        .where(Job.owner == owner, Job.finished_at.is_(None), Job.resolved["prior"].as_string() == name)
+        .where(whose, Job.finished_at.is_(None), or_(*(place.as_string() == name for place in named)))
         .limit(1)
     )
     if job:
@@ -157,9 +257,25 @@ def delete(session: Session, owner: str, name: str) -> None:
     )
     if training:
         raise Conflict(f"Training {training} starts from the prior {name!r}. Cancel or delete it first.")
-    trash.throw(session, select(literal(prior_key(prior.training_id))))
+    if prior.training_id is not None:
+        trash.throw(session, select(literal(prior_key(prior.training_id))))
     session.delete(prior)
     session.flush()
+
+
+def check_prompt(prior: Prior, said: Conditioning | None) -> None:
+    """Raises Invalid if the prior cannot be told what a job is to say, or does not know one of its words."""
+    if said is None:
+        return
+    if not prior.prompts:
+        raise Invalid(
+            f"sampler.prompt: the prior {prior.name!r} has no text encoder and takes no prompt. Leave it out, or "
+            "choose a Stable Diffusion."
+        )
+    unknown = sorted(set(_WORD.findall(f"{said.prompt} {said.negative}")) - set(prior.words))
+    if unknown:
+        known = ", ".join(prior.words) or "none"
+        raise Invalid(f"sampler.prompt: the prior {prior.name!r} was not taught {unknown[0]}. Words it was: {known}.")
 
 
 def trained_on(session: Session, prior: Prior) -> set[str]:
@@ -183,6 +299,18 @@ def check_canvas(prior: Prior, long_side: int | None) -> None:
     """Raises Invalid if the prior cannot work on a canvas of that long side; None is the prior's own size."""
     if prior.native_size % prior.multiple or (long_side or 0) % prior.multiple:
         raise Invalid(f"canvas.long_side must be a multiple of {prior.multiple} for the prior {prior.name!r}.")
+
+
+def _known(
+    session: Session, owner: str, name: str, kind: Literal["prior", "autoencoder"], *, hold: bool = False
+) -> Prior:
+    row = _named(session, owner, name, hold=hold)
+    if row is None or row.kind != kind:
+        there = select(Prior.name).where(visible(owner), Prior.kind == kind).order_by(Prior.name)
+        nothing = "none yet: has a worker been started?" if kind == PRIOR else "none"
+        known = ", ".join(session.scalars(there)) or nothing
+        raise Invalid(f"There is no {kind} named {name!r}. Installed: {known}.")
+    return row
 
 
 def _named(session: Session, owner: str, name: str, *, hold: bool = False) -> Prior | None:

@@ -83,16 +83,24 @@ def _waits(session: Session, some: Sequence[Job]) -> dict[str, Wait | None]:
     known = priors.hashes(session)
     found: dict[str, Wait | None] = {}
     for job in some:
-        installed = known(job.owner, job.resolved["prior"])
+        needed = [(known(job.owner, name), sha256) for name, sha256 in _needed(job)]
         if job.resolved["engine"] != ENGINE_VERSION:
             found[job.id] = Wait.ENGINE_CHANGED
-        elif installed is None:
+        elif any(have is None for have, _ in needed):
             found[job.id] = Wait.PRIOR_GONE
-        elif job.resolved["prior_sha256"] != installed:
+        elif any(have != sha256 for have, sha256 in needed):
             found[job.id] = Wait.PRIOR_CHANGED
         else:
             found[job.id] = missing
     return found
+
+
+def _needed(job: Job) -> list[tuple[str, str]]:
+    """Names and hashes of the prior of a job and of what guides it."""
+    guide = job.resolved.get("guidance_vae")
+    return [(job.resolved["prior"], job.resolved["prior_sha256"])] + (
+        [(guide["name"], guide["sha256"])] if guide else []
+    )
 
 
 def _progress(job: Job, by_state: Mapping[ItemState, Row[Any]], waits_for: Wait | None) -> Progress:

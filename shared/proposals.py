@@ -36,7 +36,10 @@ def of(session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_item
     if unknown:
         raise Invalid(f"The dataset has no split {unknown[0]!r}. It has: {', '.join(dataset.splits)}.")
     priors.check_canvas(prior, spec.canvas.long_side)
-    resolved = resolve(spec, prior_sha256=prior.sha256, native_size=prior.native_size, multiple=prior.multiple)
+    guide = priors.guide(session, owner, spec.sampler.guidance_vae, prior)
+    size = {"native_size": prior.native_size, "multiple": prior.multiple}
+    resolved = resolve(spec, prior_sha256=prior.sha256, guide=guide, **size)
+    priors.check_prompt(prior, resolved.conditioning)
     found = session.scalars(
         select(Image)
         .where(Image.dataset_id == dataset.id, Image.split.in_(spec.splits))

@@ -13,7 +13,7 @@ MIN_PICTURES = 20
 MULTIPLE = 16
 """Sides of the pictures of the recipes `small` and `ambient`, in pixels, are multiples of this."""
 
-Recipe = Literal["small", "ambient", "lora"]
+Recipe = Literal["small", "ambient", "lora", "textual_inversion"]
 
 
 class TrainingSettings(Strict):
@@ -23,7 +23,8 @@ class TrainingSettings(Strict):
         "small",
         description="`small`: an autoencoder and an unconditional U-Net; `ambient`: the same from pictures of which "
         "parts are hidden (transparent, or hidden on purpose by `hidden`), which copies less of any one of them; "
-        "`lora`: small adapters on the denoiser of a Stable Diffusion prior, which must be given to begin with.",
+        "`lora`: small adapters on the denoiser of a Stable Diffusion prior, which must be given to begin with; "
+        "`textual_inversion`: a word for each class, such as `<fracture>`, which prompts can then use with that prior.",
     )
     image_side: int | None = Field(
         None,
@@ -45,7 +46,7 @@ class TrainingSettings(Strict):
         96, ge=16, le=512, multiple_of=MULTIPLE, description="Side of the autoencoder's random crops, in pixels."
     )
     autoencoder_steps: int = Field(
-        4000, ge=0, le=1_000_000, description="Steps of the autoencoder; the recipe `lora` trains none."
+        4000, ge=0, le=1_000_000, description="Steps of the autoencoder; `lora` and `textual_inversion` train none."
     )
     autoencoder_batch: int = Field(8, ge=1, le=256, description="Crops a step.")
     autoencoder_rate: float = Field(
@@ -96,4 +97,9 @@ class TrainingSettings(Strict):
     @property
     def first_steps(self) -> int:
         """Steps before those of the denoiser."""
-        return 0 if self.recipe == "lora" else self.autoencoder_steps
+        return 0 if self.adapts else self.autoencoder_steps
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it adds to a Stable Diffusion that stays as it is."""
+        return self.recipe in ("lora", "textual_inversion")

@@ -39,6 +39,12 @@ def _callable(url: str) -> str:
 
 Text = Annotated[str, AfterValidator(_storable)]
 
+Prompt = Annotated[Text, Field(max_length=1000)]
+
+_SCALE = 7.5
+_MOST_WORDS = 75
+"""Of a prompt: CLIP reads as many tokens, and no word is less than one."""
+
 Blend = Literal["boxes", "known", "none"]
 Unlabelled = Literal["skip", "uniform", "keep"]
 
@@ -100,6 +106,41 @@ class Sampler(Strict):
         description="Share of the diffusion's time that is walked. 1 begins with noise; less begins with what the "
         "model is told, smeared and noised: fewer steps will do, and the image is nearer to the original.",
     )
+
+    prompt: Prompt | None = Field(
+        None,
+        description="What to draw, in words, as far as the mask leaves it open; for priors with `prompts`. Words that "
+        "a prior was taught are written as `<fracture>`.",
+    )
+    negative_prompt: Prompt | None = Field(None, description="What not to draw; left out: nothing in particular.")
+    guidance_scale: float | None = Field(
+        None,
+        ge=1,
+        le=50,
+        description="How often what the prompt predicts beyond `negative_prompt` counts. 1 leaves the second out, at "
+        f"half the cost. Left out, where there is a prompt: {_SCALE}.",
+    )
+    guidance_vae: Text | None = Field(
+        None,
+        min_length=1,
+        max_length=100,
+        description="Name of an installed autoencoder, such as TAESD, that stands for the prior's own along the walk: "
+        "a step costs a fraction. Finish and result are by the prior's own.",
+    )
+
+    @model_validator(mode="after")
+    def _says_what_can_be_read(self) -> Self:
+        for name in ("prompt", "negative_prompt"):
+            words = len((getattr(self, name) or "").split())
+            if words > _MOST_WORDS:
+                raise ValueError(f"{name} has {words} words, and priors read at most {_MOST_WORDS}")
+        return self
+
+    @model_validator(mode="after")
+    def _reference_has_one_autoencoder(self) -> Self:
+        if PRESETS[self.preset].reference and self.guidance_vae:
+            raise ValueError("the preset reference is guided by the prior's own autoencoder: leave guidance_vae out")
+        return self
 
     @model_validator(mode="after")
     def _walks_as_the_preset_can(self) -> Self:
@@ -201,6 +242,21 @@ class ExpansionSpec(Strict):
         return self
 
 
+class Conditioning(Strict):
+    """What a prior is told to draw. Where `scale` is 1, `negative` has no part in it."""
+
+    prompt: str
+    negative: str
+    scale: float
+
+
+class Guide(Strict):
+    """The autoencoder that stands for a prior's own along the walk."""
+
+    name: str
+    sha256: str
+
+
 class ResolvedSpec(Strict):
     """Every number that decides an item's pixels, and nothing else."""
 
@@ -227,6 +283,8 @@ class ResolvedSpec(Strict):
     grain: bool = False
     native_size: int = 0
     """Canvases larger than this are worked on in tiles of it, after a canvas of this size; 0: at once, as a whole."""
+    conditioning: Conditioning | None = None
+    guidance_vae: Guide | None = None
 
     @property
     def mask(self) -> AnyMask | None:
@@ -234,10 +292,12 @@ class ResolvedSpec(Strict):
         return self.operator.mask if isinstance(self.operator, Inpaint) else None
 
 
-def resolve(spec: ExpansionSpec, *, prior_sha256: str, native_size: int, multiple: int) -> ResolvedSpec:
+def resolve(
+    spec: ExpansionSpec, *, prior_sha256: str, native_size: int, multiple: int, guide: Guide | None = None
+) -> ResolvedSpec:
     """Fill in what the spec left to the preset and to the prior. Invalid where the operator does not fit the canvas."""
     preset = PRESETS[spec.sampler.preset]
-    chosen = {k: v for k, v in spec.sampler.model_dump(exclude={"preset"}).items() if v is not None}
+    chosen = {k: v for k, v in spec.sampler.model_dump(exclude={"preset", *_TOLD}).items() if v is not None}
     numbers = preset.model_dump(exclude={"version", "noise", "omega_whole"}) | chosen
     if spec.sampler.omega is None and preset.omega_whole is not None and spec.operator.kind != "inpaint":
         numbers["omega"] = preset.omega_whole
@@ -258,8 +318,23 @@ def resolve(spec: ExpansionSpec, *, prior_sha256: str, native_size: int, multipl
         grain=spec.grain,
         unlabelled=spec.unlabelled,
         image_format=spec.output.image_format,
+        conditioning=_conditioning(spec.sampler),
+        guidance_vae=guide,
         **numbers,
     )
+
+
+_TOLD = frozenset({"prompt", "negative_prompt", "guidance_scale", "guidance_vae"})
+"""What of the sampler are no numbers of its own."""
+
+
+def _conditioning(sampler: Sampler) -> Conditioning | None:
+    """Said in one way only, so that the same images are known to be the same."""
+    prompt, negative = sampler.prompt or "", sampler.negative_prompt or ""
+    scale = sampler.guidance_scale or _SCALE
+    if prompt == negative or scale == 1:
+        return Conditioning(prompt=prompt, negative="", scale=1.0) if prompt else None
+    return Conditioning(prompt=prompt, negative=negative, scale=scale)
 
 
 def item_seed(job_seed: int, source_sha256: str, variant: int) -> int:
@@ -297,7 +372,8 @@ def work_key(
 @lru_cache(maxsize=8)
 def _written(resolved: ResolvedSpec) -> str:
     # A job has one for all its items, and writing it takes longer than all else of a key.
-    return _json(resolved.model_dump(mode="json"))
+    # What is none has no part in it, as in keys from before there was any.
+    return _json({name: value for name, value in resolved.model_dump(mode="json").items() if value is not None})
 
 
 def _digest(value: list[Any]) -> bytes:

@@ -32,6 +32,8 @@ class Picture:
     path: str
     sha256: str
     upright: bool
+    classes: tuple[str, ...] = ()
+    """Those it shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +88,13 @@ def claim(session: Session, worker: str, lease: float, *, hashes: Collection[str
         licence=row.licence,
         white=row.dataset.white,
         ids=leases.ids(session, Training, taken),
-        pictures=tuple(
-            Picture(image.path, image.sha256, image.upright) for image in train_images(session, row.dataset)
-        ),
+        pictures=tuple(_picture(row.dataset, image) for image in train_images(session, row.dataset)),
     )
+
+
+def _picture(dataset: Dataset, image: Image) -> Picture:
+    shown = sorted({int(index) for index, *_ in image.boxes})
+    return Picture(image.path, image.sha256, image.upright, tuple(dataset.classes[index] for index in shown))
 
 
 def renew(session: Session, claim: Claim, noted: Noted, lease: float, *, checkpointed: bool = False) -> bool:

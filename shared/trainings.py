@@ -23,6 +23,9 @@ from shared.spec import Text
 from shared.states import LIVE_TRAINING, TrainingState, Wait
 from shared.storage import prior_key, training_key
 
+NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+"""What a prior may be called."""
+
 _MOST_NAMED = 20
 _LIVE = Training.state.in_(LIVE_TRAINING)
 
@@ -33,7 +36,7 @@ class TrainingSpec(TrainingSettings):
     dataset_id: Text = Field(description="The dataset, which must be `ready`.", min_length=1, max_length=64)
     name: str = Field(
         description="What jobs will call the prior: lower-case letters, digits, `.`, `_` and `-`.",
-        pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$",
+        pattern=NAME,
     )
     init: Text | None = Field(
         None, min_length=1, max_length=100, description="Name of an installed prior to start from."
@@ -44,8 +47,8 @@ class TrainingSpec(TrainingSettings):
 
     @model_validator(mode="after")
     def _starts_from_something(self) -> Self:
-        if self.init is None and self.recipe == "lora":
-            raise ValueError("init: the recipe lora needs a Stable Diffusion prior to start from")
+        if self.init is None and self.adapts:
+            raise ValueError(f"init: the recipe {self.recipe} needs a Stable Diffusion prior to start from")
         if self.init is None and not self.autoencoder_steps:
             raise ValueError("init: with autoencoder_steps 0, a prior is needed whose autoencoder is kept")
         return self
@@ -93,6 +96,8 @@ def create(session: Session, owner: str, spec: TrainingSpec, key: str | None = N
     init = priors.find(session, owner, spec.init, hold=True) if spec.init else None
     learned = stretches.train_images(session, dataset)
     _refuse(spec.settings, dataset, learned)
+    if init is not None and spec.adapts and init.factor is not None and not init.prompts:
+        raise Invalid(f"init: the recipe {spec.recipe} needs a Stable Diffusion prior, and {init.name!r} is none.")
     _check_no_other(session, owner, spec.name)
     training = Training(
         owner=owner,
@@ -182,6 +187,12 @@ def _refuse(settings: TrainingSettings, dataset: Dataset, images: list[Image]) -
     if len(images) < MIN_PICTURES:
         raise Invalid(
             f"{len(images)} different images in the split `train` are too few to train on; {MIN_PICTURES} are needed."
+        )
+    labelled = sum(bool(image.boxes) for image in images)
+    if settings.recipe == "textual_inversion" and labelled < MIN_PICTURES:
+        raise Invalid(
+            f"{labelled} different images in the split `train` have a label, too few to learn words for classes from; "
+            f"{MIN_PICTURES} are needed."
         )
     small = [image for image in images if max(image.width, image.height) < settings.crop]
     if small:

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -19,8 +20,11 @@ from shared.sources import uploaded_mask
 from shared.storage import source_key
 from worker.blame import out_of_memory
 from worker.overlap import Overlap
-from worker.psld.prior import LatentPrior
-from worker.recipe import regrow
+from worker.priors.check import kept_autoencoder
+from worker.priors.files import BadPrior
+from worker.priors.text import BadPrompt
+from worker.psld.prior import Autoencoder, LatentPrior
+from worker.recipe import regrow, told
 from worker.settle import Refused, Stopped, fate, settle
 from worker.sketch import Sketch, draw
 from worker.studio import Studio
@@ -67,7 +71,7 @@ def _expand(
     try:
         if suspect:
             overlap.drain()
-        _make(studio, overlap, works, folders[works[0].resolved.prior_sha256], on_step)
+        _make(studio, overlap, works, folders, on_step)
     except Stopped:
         log.info("stopped at step %d; %d items go back", batch.pace.step, len(works))
     except torch.AcceleratorError:
@@ -97,7 +101,9 @@ def _claim(studio: Studio, folders: Mapping[str, Path]) -> Sequence[Work]:
         return items.claim(session, studio.name, studio.batches.limit, lease, priors=folders.keys(), warm=loaded)
 
 
-def _make(studio: Studio, overlap: Overlap, works: Sequence[Work], folder: Path, on_step: OnStep) -> None:
+def _make(
+    studio: Studio, overlap: Overlap, works: Sequence[Work], folders: Mapping[str, Path], on_step: OnStep
+) -> None:
     sketches = []
     for work in works:
         with fate(studio, work):
@@ -108,10 +114,43 @@ def _make(studio: Studio, overlap: Overlap, works: Sequence[Work], folder: Path,
                 sketches.append(sketch)
     if not sketches:
         return
-    # Outside every item's fate: a prior that cannot be loaded is this worker's trouble, not theirs.
-    prior = studio.priors.get(folder, str(studio.device))
-    for group in _batches(sketches):
-        _paint(studio, overlap, prior, group, on_step)
+    brushes = _brushes(studio, sketches, folders)
+    if brushes is not None:
+        for group in _batches(sketches):
+            _paint(studio, overlap, brushes, group, on_step)
+
+
+@dataclass(frozen=True)
+class Brushes:
+    """What a batch is painted with: its prior under its prompt, and the autoencoder along the walk, if another."""
+
+    prior: LatentPrior
+    guide: Autoencoder | None
+
+
+def _brushes(studio: Studio, sketches: Sequence[Sketch], folders: Mapping[str, Path]) -> Brushes | None:
+    """Load them; None where that failed by a fault of theirs, which is then that of every item."""
+    resolved, device = sketches[0].work.resolved, str(studio.device)
+    folder, refusal = folders[resolved.prior_sha256], None
+    try:
+        prior = told(studio.priors.get(folder, device), resolved)
+        wanted = resolved.guidance_vae
+        return Brushes(prior, kept_autoencoder(folders[wanted.sha256], device) if wanted else None)
+    except BadPrior as error:
+        if not folder.is_dir():
+            # Outside every item's fate: a folder that is away is this worker's trouble, not theirs.
+            raise
+        refusal = Refused("bad_prior", str(error))
+    except BadPrompt as error:
+        refusal = Refused("bad_prompt", str(error))
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, torch.AcceleratorError) or not out_of_memory(error):
+            raise
+        refusal = Refused("prior_too_large", f"The prior {resolved.prior} does not fit the memory of {device}.")
+    for sketch in sketches:
+        with fate(studio, sketch.work):
+            raise refusal
+    return None
 
 
 def _batches(sketches: Sequence[Sketch]) -> list[list[Sketch]]:
@@ -130,7 +169,7 @@ def _sketch(studio: Studio, work: Work) -> Sketch:
     return sketch
 
 
-def _paint(studio: Studio, overlap: Overlap, prior: LatentPrior, sketches: Sequence[Sketch], on_step: OnStep) -> None:
+def _paint(studio: Studio, overlap: Overlap, brushes: Brushes, sketches: Sequence[Sketch], on_step: OnStep) -> None:
     """Sample a batch of one canvas size and hand it over to be settled.
 
     One that does not fit the memory is halved; one that raises otherwise is painted one by one, to see whose fault
@@ -140,12 +179,12 @@ def _paint(studio: Studio, overlap: Overlap, prior: LatentPrior, sketches: Seque
     counted = _counted(studio, len(sketches), on_step)
     if len(sketches) == 1:
         with fate(studio, sketches[0].work):
-            xs = _sample(prior, sketches, counted)
+            xs = _sample(brushes, sketches, counted)
             overlap.hand_over(partial(settle, studio, sketches, xs, time.perf_counter() - started))
         return
     part = 0
     try:
-        xs = _sample(prior, sketches, counted)
+        xs = _sample(brushes, sketches, counted)
     except (Stopped, SQLAlchemyError, torch.AcceleratorError):
         raise
     except Exception as error:
@@ -159,7 +198,7 @@ def _paint(studio: Studio, overlap: Overlap, prior: LatentPrior, sketches: Seque
         if studio.device.type == "cuda":
             torch.cuda.empty_cache()
         for start in range(0, len(sketches), part):
-            _paint(studio, overlap, prior, sketches[start : start + part], on_step)
+            _paint(studio, overlap, brushes, sketches[start : start + part], on_step)
         return
     overlap.hand_over(partial(settle, studio, sketches, xs, (time.perf_counter() - started) / len(sketches)))
 
@@ -178,15 +217,16 @@ def _counted(studio: Studio, images: int, on_step: OnStep) -> OnStep:
     return on_counted
 
 
-def _sample(prior: LatentPrior, sketches: Sequence[Sketch], on_step: OnStep) -> np.ndarray[Any, Any]:
+def _sample(brushes: Brushes, sketches: Sequence[Sketch], on_step: OnStep) -> np.ndarray[Any, Any]:
     resolved = sketches[0].work.resolved
     on_step(0, resolved.steps)
     masks = [sketch.keep for sketch in sketches if sketch.keep is not None]
     return regrow(
-        prior,
+        brushes.prior,
         resolved,
         np.stack([sketch.x for sketch in sketches]),
         np.stack(masks) if masks else None,
         [sketch.work.seed for sketch in sketches],
         on_step,
+        brushes.guide,
     )

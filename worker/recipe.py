@@ -14,7 +14,7 @@ from shared.spec import ResolvedSpec
 from worker.psld.coarse import sample_large
 from worker.psld.jpeg import Jpeg
 from worker.psld.operators import Inpaint, MotionBlur, Operator, ReferenceInpaint, downsample, gaussian_blur
-from worker.psld.prior import LatentPrior
+from worker.psld.prior import Autoencoder, LatentPrior, Promptable
 from worker.psld.sampler import OURS, REFERENCE, Guidance, measure, sample
 from worker.psld.smear import smear
 
@@ -26,11 +26,13 @@ def regrow(
     keep: NDArray[np.bool_] | None,
     seeds: Sequence[int],
     on_step: Callable[[int, int], None],
+    guide: Autoencoder | None = None,
 ) -> NDArray[np.float32]:
     """Sample pictures (B, 3, H, W) in [-1, 1] anew from what the operator tells of them, each row by its own seed.
 
     `keep` (B, H, W) are the masks of an operator that has any. All noise of a row comes from one generator: that of its
-    measurement, of its start, of its steps. Not clamped. Raises what `worker.psld.sampler.sample` raises.
+    measurement, of its start, of its steps. `guide` is the autoencoder along the walk. Not clamped. Raises what
+    `worker.psld.sampler.sample` raises.
     """
     x = torch.from_numpy(pictures).to(prior.device)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -38,12 +40,22 @@ def regrow(
     y = measure(A, x, resolved.operator.noise or 0.0, generators)
     how = guidance(resolved)
     if 0 < resolved.native_size < max(x.shape[-2:]):
-        new = sample_large(prior, A, y, generators, how, on_step)
+        new = sample_large(prior, A, y, generators, how, on_step, guide)
     else:
         start = smear(A, y) if how.enter < 1 else None
-        new = sample(prior, A, y, generators, how, start=start, on_step=on_step)
+        new = sample(prior, A, y, generators, how, start=start, on_step=on_step, guide=guide)
     regrown: NDArray[np.float32] = new.cpu().numpy()
     return regrown
+
+
+def told(prior: LatentPrior, resolved: ResolvedSpec) -> LatentPrior:
+    """The prior under the prompt of the spec, if there is one. What `told` of a prior raises passes through."""
+    said = resolved.conditioning
+    if said is None:
+        return prior
+    if not isinstance(prior, Promptable):
+        raise TypeError("this prior cannot be told what to draw")
+    return prior.told(said.prompt, said.negative, said.scale)
 
 
 def measured(resolved: ResolvedSpec, picture: NDArray[np.float32]) -> NDArray[np.float32]:

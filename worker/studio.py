@@ -45,6 +45,6 @@ class Studio:
     meter: Meter = field(default_factory=Meter)
 
     def folders(self, session: Session) -> dict[str, Path]:
-        """Where each prior that can be used at this moment lies, by its hash: also what was trained since."""
-        found = self.prior_folders | priors.trained(session, self.storage)
+        """Where each prior that can be used at this moment lies, by its hash: also what was trained or added since."""
+        found = self.prior_folders | priors.trained(session, self.storage) | priors.added(session)
         return {sha256: folder for folder, sha256 in found.values()}

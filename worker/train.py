@@ -145,7 +145,15 @@ def _train(
         init = folders[work.init_sha256] if work.init_sha256 else None
         loaders = [_loader(studio, work, picture) for picture in work.pictures]
         with _the_machine_to_itself(studio):
-            training.train(loaders, work.settings, folder, init=init, device=studio.device, on_step=on_step)
+            training.train(
+                loaders,
+                work.settings,
+                folder,
+                init=init,
+                device=studio.device,
+                on_step=on_step,
+                classes=[picture.classes for picture in work.pictures],
+            )
             _show(studio, work, folder)
             training.install(folder, target, name=work.name, about=_about(work))
     studio.storage.keep(prior_key(work.claim.id))

@@ -55,17 +55,18 @@ class Files:
     def model(self, kind: Any, part: str, *, float32: bool = True) -> Any:
         """A part with its weights, frozen, in float32 unless it is to stay as it is stored."""
         self.config(part)
+        named = part or "the autoencoder"
         whole = self.folder / WHOLE
         path = whole if whole.is_file() else self._weights(part)
         try:
             model, missing = _from_whole(kind, path, part) if path == whole else _from_folder(kind, path)
         except (OSError, RuntimeError, TypeError, ValueError, AttributeError, KeyError, SafetensorError) as error:
-            raise BadPrior(f"{path} does not fit the config.json of {part}: {error}") from error
+            raise BadPrior(f"{path} does not fit the config.json of {named}: {error}") from error
         if missing:  # the library would go on with random weights in their place
-            raise BadPrior(f"{path} lacks the weights {', '.join(sorted(missing)[:3])} of {part}")
+            raise BadPrior(f"{path} lacks the weights {', '.join(sorted(missing)[:3])} of {named}")
         for name, values in model.state_dict().items():
             if not values.isfinite().all():
-                raise BadPrior(f"{path}: of {part}, the weights {name} are not finite")
+                raise BadPrior(f"{path}: of {named}, the weights {name} are not finite")
         return (model.float() if float32 else model).requires_grad_(False).eval()
 
     def tokenizer(self, part: str) -> Any:

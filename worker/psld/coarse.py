@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worker.psld.operators import Operator
-from worker.psld.prior import LatentPrior
+from worker.psld.prior import Autoencoder, LatentPrior
 from worker.psld.sampler import Guidance, sample
 from worker.psld.smear import smear
 from worker.psld.tiles import Tiled
@@ -65,6 +65,7 @@ def sample_large(
     generators: Sequence[torch.Generator],
     guidance: Guidance,
     on_step: Callable[[int, int], None],
+    guide: Autoencoder | None = None,
 ) -> Tensor:
     """As `sample`, for canvases larger than ``prior.native_size``, in two walks.
 
@@ -94,9 +95,9 @@ def sample_large(
         return lambda done, _steps: on_step(ceil((offset + done) * guidance.steps / both), guidance.steps)
 
     y_small = coarse.scaled(y)
-    x = sample(prior, coarse, y_small, generators, first, start=smear(coarse, y_small), on_step=counted(0))
+    x = sample(prior, coarse, y_small, generators, first, start=smear(coarse, y_small), on_step=counted(0), guide=guide)
     start = coarse.enlarge(x).clamp(-1, 1)
-    return sample(Tiled(prior), operator, y, generators, second, start=start, on_step=counted(first.steps))
+    return sample(Tiled(prior), operator, y, generators, second, start=start, on_step=counted(first.steps), guide=guide)
 
 
 def _multiple(side: float, multiple: int) -> int:

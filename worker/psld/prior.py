@@ -1,12 +1,22 @@
 """What the sampler needs of a latent diffusion model."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 
-class LatentPrior(Protocol):
+class Autoencoder(Protocol):
+    """Makes latents of images, and images of latents; see `LatentPrior` for both."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the latent of an image: the mode of the encoder's posterior, no draw."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the image of a latent, not clamped."""
+
+
+class LatentPrior(Autoencoder, Protocol):
     """An autoencoder and a denoiser in its latent space, both frozen and both differentiable in their input.
 
     Images are float32 (B, 3, H, W) in [-1, 1] with H and W multiples of ``multiple``; latents are float32
@@ -32,11 +42,13 @@ class LatentPrior(Protocol):
     def eps(self, z: Tensor, t: Tensor) -> Tensor:
         """Return the noise predicted in ``z`` (B, C, h, w) at time steps ``t`` (B,), int64 in [0, T)."""
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Return the latent of an image: the mode of the encoder's posterior, no draw."""
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Return the image of a latent, not clamped."""
-
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Return (C, h, w) for a canvas; ValueError where a side is not a multiple of ``multiple``."""
+
+
+@runtime_checkable
+class Promptable(Protocol):
+    """A prior that can be told what to draw."""
+
+    def told(self, prompt: str, negative: str, scale: float) -> LatentPrior:
+        """Return the prior under a prompt: what that predicts beyond ``negative`` counts ``scale`` times."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import grad
 
 from worker.psld.operators import Operator
-from worker.psld.prior import LatentPrior
+from worker.psld.prior import Autoencoder, LatentPrior
 from worker.psld.schedule import Step, reference_walk, walk
 
 Draw = Callable[[Sequence[torch.Generator], tuple[int, ...]], Tensor]
@@ -120,7 +120,7 @@ def measure(operator: Operator, x: Tensor, noise: float, generators: Sequence[to
 
 
 @torch.no_grad()
-def sample(
+def sample(  # noqa: PLR0913  (each may be left out but the first five)
     prior: LatentPrior,
     operator: Operator,
     y: Tensor,
@@ -130,6 +130,7 @@ def sample(
     start: Tensor | None = None,
     draw: Draw = draw,
     on_step: Callable[[int, int], None] | None = None,
+    guide: Autoencoder | None = None,
 ) -> Tensor:
     """Draw images x with A x close to the measurement ``y``, one for each row of y.
 
@@ -139,7 +140,8 @@ def sample(
     (B, 3, H, W) in [-1, 1] that the walk begins with, noised to the level where it is entered (Meng et al., SDEdit,
     2022); without, it begins with noise. ``draw`` is the source of
     all this noise. ``on_step(done, steps)`` is called after each step and stops the walk by raising; after each step of
-    the finish it is called as after the last of the walk.
+    the finish it is called as after the last of the walk. ``guide`` is an autoencoder of the same latents that stands
+    for the prior's own along the walk, being smaller; start, finish and result are the prior's.
 
     Returns float32 (B, 3, H, W), about [-1, 1] and not clamped. Raises ValueError where y, generators and prior do not
     fit each other, and NumericalFault.
@@ -156,7 +158,7 @@ def sample(
     if start is not None:
         z = sqrt(path[0].ab) * prior.encode(start) + sqrt(1 - path[0].ab) * z
     for done, step in enumerate(path, start=1):
-        z = finite(take(prior, operator, y, z, step, guidance, noise), done)
+        z = finite(take(prior, operator, y, z, step, guidance, noise, guide), done)
         if on_step is not None:
             on_step(done, steps)
     for done, polished in enumerate(polish(prior, operator, y, z, guidance.finish), start=steps + 1):
@@ -174,10 +176,11 @@ def guided_step(
     step: Step,
     guidance: Guidance,
     noise: Noise,
+    guide: Autoencoder | None = None,
 ) -> Tensor:
     """Return the latents (B, C, h, w) at ``step.ab_next``: one step of DDIM, less the gradient of the loss.
 
-    ``noise(shape)`` gives unit noise (B, *shape).
+    ``noise(shape)`` gives unit noise (B, *shape). What is measured is what ``guide``, or the prior, decodes.
     """
     through_denoiser = guidance.pulls and guidance.denoiser_gradient
     z = z.detach().requires_grad_(through_denoiser)
@@ -188,7 +191,7 @@ def guided_step(
     if guidance.pulls:
         with torch.enable_grad():
             of = z if through_denoiser else z0.requires_grad_()
-            (pull,) = grad(loss(prior, operator, y, z0, guidance, noise), of)
+            (pull,) = grad(loss(guide or prior, operator, y, z0, guidance, noise), of)
     n = noise(z.shape[1:]) if guidance.eta > 0 else None
     return ddim(z0.detach(), e.detach(), step, guidance.eta, n) - pull
 
@@ -201,6 +204,7 @@ def pasted_step(
     step: Step,
     guidance: Guidance,
     noise: Noise,
+    guide: Autoencoder | None = None,
 ) -> Tensor:
     """Return the latents at ``step.ab_next``: one step of DDIM, the measurement glued into the estimate itself.
 
@@ -210,19 +214,20 @@ def pasted_step(
     """
     e = prior.eps(z, torch.full((len(z),), step.t, device=z.device))
     z0 = (z - sqrt(1 - step.ab) * e) / sqrt(step.ab)
-    x0 = prior.decode(z0)
-    g = glued(prior, operator, x0, operator.forward(x0) - y)
+    coder = guide or prior
+    x0 = coder.decode(z0)
+    g = glued(coder, operator, x0, operator.forward(x0) - y)
     n = noise(z.shape[1:]) if guidance.eta > 0 else None
     return ddim(g, (z - sqrt(step.ab) * g) / sqrt(1 - step.ab), step, guidance.eta, n)
 
 
-def glued(prior: LatentPrior, operator: Operator, x0: Tensor, r: Tensor) -> Tensor:
+def glued(coder: Autoencoder, operator: Operator, x0: Tensor, r: Tensor) -> Tensor:
     """Return g, the latent of x0 with the measurement glued in; r = A x0 - y."""
-    return prior.encode(x0 - operator.step * operator.adjoint(r))
+    return coder.encode(x0 - operator.step * operator.adjoint(r))
 
 
 def loss(
-    prior: LatentPrior,
+    coder: Autoencoder,
     operator: Operator,
     y: Tensor,
     z0: Tensor,
@@ -234,13 +239,13 @@ def loss(
     r is what the decoded estimate x0 measures beyond y; g is the latent of x0 with the measurement glued in.
     """
     norm = guidance.conventions.norm
-    x0 = prior.decode(z0)
+    x0 = coder.decode(z0)
     r = operator.forward(x0) - y
     fresh = guidance.fresh_noise > 0
     noisy = r + guidance.fresh_noise * operator.measured * noise(r.shape[1:]) if fresh else r
     L = guidance.omega * norm(noisy)
     if guidance.gamma > 0:
-        L = L + guidance.gamma * norm(glued(prior, operator, x0, r) - z0)
+        L = L + guidance.gamma * norm(glued(coder, operator, x0, r) - z0)
     return L.sum()
 
 

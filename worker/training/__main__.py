@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = conclude if args.finish else train
     try:
         loaders = [source.load for source in sources]
-        run(loaders, settings, state, init=init, device=args.device, on_step=_Show())
+        shown = [source.classes for source in sources]
+        run(loaders, settings, state, init=init, device=args.device, on_step=_Show(), classes=shown)
         about = {"licence": args.licence, "sources": sorted({source.sha256 for source in sources})}
         install(state, args.output, name=args.output.name, about=about)
     except (OSError, RegrowError) as error:
@@ -88,6 +89,7 @@ class _Source:
 
     sha256: str
     load: Loader
+    classes: tuple[str, ...] = ()
 
 
 def _sources(path: Path) -> Iterator[_Source]:
@@ -96,10 +98,12 @@ def _sources(path: Path) -> Iterator[_Source]:
             yield _Source(hashlib.sha256(file.read_bytes()).hexdigest(), partial(_from_file, file))
         return
     with SafeZip(path, _LIMITS) as archive:
-        for sample in read(archive).samples:
+        contents = read(archive)
+        for sample in contents.samples:
             if sample.split == "train":
                 data = archive.read(sample.member)
-                yield _Source(hashlib.sha256(data).hexdigest(), partial(_from_zip, path, sample))
+                shown = tuple(contents.names[index] for index in sorted({box.class_index for box in sample.boxes}))
+                yield _Source(hashlib.sha256(data).hexdigest(), partial(_from_zip, path, sample), shown)
 
 
 def _from_file(path: Path) -> Image.Image:

@@ -23,20 +23,16 @@ class Predicted(NamedTuple):
     sample: Tensor
 
 
-class Prompted(nn.Module):
-    """A conditional U-Net that is called as an unconditional one: it always attends to `prompt` (1, tokens, width).
+class Conditional(nn.Module):
+    """A conditional U-Net that is called as an unconditional one. What it says is the noise, also where the U-Net
+    predicts v: then with the `levels` (T,) of the noise."""
 
-    What it says is the noise, also where the U-Net predicts v: then with the `levels` (T,) of the noise.
-    """
-
-    prompt: Tensor
     levels: Tensor | None
     unet: Any
 
-    def __init__(self, unet: Any, prompt: Tensor, levels: Tensor | None) -> None:
+    def __init__(self, unet: Any, levels: Tensor | None) -> None:
         super().__init__()
         self.unet = unet
-        self.register_buffer("prompt", prompt, persistent=False)
         self.register_buffer("levels", levels, persistent=False)
 
     @property
@@ -46,12 +42,26 @@ class Prompted(nn.Module):
     def register_to_config(self, **changes: Any) -> None:
         self.unet.register_to_config(**changes)
 
-    def forward(self, z: Tensor, t: Tensor) -> Predicted:
-        found: Tensor = self.unet(z, t, encoder_hidden_states=self.prompt.expand(len(z), -1, -1)).sample
+    def noise(self, z: Tensor, t: Tensor, said: Tensor) -> Predicted:
+        """What is predicted in `z` (B, C, h, w) under prompts (B, tokens, width)."""
+        found: Tensor = self.unet(z, t, encoder_hidden_states=said).sample
         if self.levels is None:
             return Predicted(found)
         ab = self.levels[t][:, None, None, None]
         return Predicted(ab.sqrt() * found + (1 - ab).sqrt() * z)
+
+
+class Prompted(Conditional):
+    """It always attends to `prompt` (1, tokens, width)."""
+
+    prompt: Tensor
+
+    def __init__(self, unet: Any, prompt: Tensor, levels: Tensor | None) -> None:
+        super().__init__(unet, levels)
+        self.register_buffer("prompt", prompt, persistent=False)
+
+    def forward(self, z: Tensor, t: Tensor) -> Predicted:
+        return self.noise(z, t, self.prompt.expand(len(z), -1, -1))
 
 
 def adapted(folder: Path, rank: int, seed: int) -> Prompted:
@@ -78,4 +88,4 @@ def merged(model: Any) -> Any:
 
 def bare(model: Any) -> Any:
     """The denoiser as it is stored."""
-    return model.unet if isinstance(model, Prompted) else model
+    return model.unet if isinstance(model, Conditional) else model

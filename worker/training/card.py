@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worker.priors.files import Files
 from worker.priors.text import copy_text
-from worker.training import autoencoder, checkpoints, denoiser, memory
+from worker.training import autoencoder, checkpoints, denoiser, memory, words
 from worker.training.adapters import bare, merged
 from worker.training.run import Run
 
@@ -28,6 +28,7 @@ def finish(run: Run, init: Path | None) -> None:
     samples = _samples(run, vae, unet)
     with torch.no_grad():
         latents = torch.cat([denoiser.encode(vae, row[None], run.device) for row in pictures.native[held_out]])
+    of_held_out = None if run.which is None else run.which[torch.from_numpy(held_out)]
     known = denoiser.known_cells(pictures.known_native[held_out], latents.shape[-1])
     run.tell_stage("card")
     card: dict[str, Any] = {
@@ -45,13 +46,17 @@ def finish(run: Run, init: Path | None) -> None:
             vae, pictures.large[held_out], pictures.known_large[held_out], run.device
         ),
         "held_out_loss": denoiser.held_out_loss(
-            unet, latents * run.models.scale, known, run.models.alpha_bar, run.device
+            unet, latents * run.models.scale, known, run.models.alpha_bar, run.device, of_held_out
         ),
         "memorisation": memory.check(samples, pictures.native[~held_out], pictures.native[held_out]),
         "history": run.history,
     }
     if run.models.configs()["conditional"] and init is not None:
-        copy_text(Files(init), run.folder)
+        if isinstance(unet, words.Worded):
+            names = [name for classes in pictures.combinations for name in classes]
+            words.write_text(Files(init), run.folder, unet, names)
+        else:
+            copy_text(Files(init), run.folder)
     checkpoints.save(
         run.folder / checkpoints.FINISHED,
         {

@@ -57,14 +57,21 @@ def known_cells(known: NDArray[np.bool_], cells: int) -> Tensor:
 
 
 def loss(
-    unet: Any, z: Tensor, known: Tensor, alpha_bar: Tensor, generator: torch.Generator, *, further: float = 0
+    unet: Any,
+    z: Tensor,
+    known: Tensor,
+    alpha_bar: Tensor,
+    generator: torch.Generator,
+    *,
+    further: float = 0,
+    which: Tensor | None = None,
 ) -> Tensor:
     """The error of the noise predicted in `z` (B, C, h, w) at random times, one in each B-th of them.
 
     Where `known` (B, 1, h, w) is False, the denoiser sees noise without a signal, and no error counts. Where the noise
     is stronger than the signal, `further` of the cells are hidden from it as well, and their errors do count: so it
     must guess what it does not see, and cannot learn that what is unknown is empty (Daras et al., Ambient Diffusion,
-    2305.19256, equation 3.2; docs/priors.md).
+    2305.19256, equation 3.2; docs/priors.md). `which` (B,) are the prompts of a denoiser that has several.
     """
     T, B = len(alpha_bar), len(z)
     t = ((torch.arange(B) + torch.rand(B, generator=generator)) * T / B).long().clamp(max=T - 1)
@@ -74,7 +81,7 @@ def loss(
     if further:
         seen = known & ~(_blocks(z, further, generator) & (ab < 0.5))
     z_t = ab.sqrt() * z * seen + (1 - ab).sqrt() * n
-    e = unet(z_t, t.to(z.device)).sample.float()
+    e = unet(z_t, t.to(z.device), **({} if which is None else {"which": which})).sample.float()
     truth = (z_t - ab.sqrt() * z) / (1 - ab).sqrt()
     weight = (SNR_LIMIT * (1 - ab) / ab).clamp(max=1) * known
     mean: Tensor = (weight * (e - truth).square()).mean() / known.float().mean().clamp_min(1e-3)
@@ -89,10 +96,12 @@ def _blocks(z: Tensor, share: float, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def held_out_loss(unet: Any, z: Tensor, known: Tensor, alpha_bar: Tensor, device: torch.device) -> float:
+def held_out_loss(
+    unet: Any, z: Tensor, known: Tensor, alpha_bar: Tensor, device: torch.device, which: Tensor | None = None
+) -> float:
     """The mean squared error of the noise predicted in `z` (N, C, h, w) at fixed times, with fixed noise.
 
-    It is that of `known` cells (N, 1, h, w); the others show no signal.
+    It is that of `known` cells (N, 1, h, w); the others show no signal. `which` (N,) as in `loss`.
     """
     generator = torch.Generator().manual_seed(0)
     T, found = len(alpha_bar), []
@@ -100,7 +109,8 @@ def held_out_loss(unet: Any, z: Tensor, known: Tensor, alpha_bar: Tensor, device
         t = torch.tensor([((4 * k + row % 4 + 0.5) * T / (4 * _TIMES)) for k in range(_TIMES)]).long()
         n = torch.randn((_TIMES, *one.shape), generator=generator)
         ab = alpha_bar[t][:, None, None, None]
-        e = unet((ab.sqrt() * one * area + (1 - ab).sqrt() * n).to(device), t.to(device)).sample.cpu()
+        told = {} if which is None else {"which": which[row].expand(_TIMES)}
+        e = unet((ab.sqrt() * one * area + (1 - ab).sqrt() * n).to(device), t.to(device), **told).sample.cpu()
         found.append(float(((e - n).square() * area).mean() / area.float().mean().clamp_min(1e-3)))
     return sum(found) / len(found)
 

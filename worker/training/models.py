@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from worker.priors.diffusers import BadPrior, autoencoder_part, levels_of, load
 from worker.priors.files import Files
-from worker.training import adapters
+from worker.training import adapters, words
 from worker.training.errors import CannotTrain
 
 SCHEDULE = {
@@ -78,7 +79,7 @@ class Models:
         configs = {
             "vae": dict(self.vae.config),
             "unet": dict(self.unet.config),
-            "conditional": isinstance(self.unet, adapters.Prompted),
+            "conditional": isinstance(self.unet, adapters.Conditional),
             "schedule": self.schedule,
         }
         plain: dict[str, Any] = json.loads(json.dumps(configs))
@@ -107,6 +108,12 @@ def adapted(folder: Path, native_side: int, rank: int, seed: int) -> Models:
     """The models of a Stable Diffusion prior, of which only adapters can be trained. Raises CannotTrain."""
     _check(folder, native_side, UNet2DConditionModel)
     return _of_prior(folder, native_side, adapters.adapted(folder, rank, seed), frozen=True)
+
+
+def worded(folder: Path, native_side: int, combinations: Sequence[words.Classes]) -> Models:
+    """The models of a Stable Diffusion prior, of which only new words can be trained. Raises CannotTrain."""
+    _check(folder, native_side, UNet2DConditionModel)
+    return _of_prior(folder, native_side, words.taught(folder, combinations), frozen=True)
 
 
 def native_side(folder: Path) -> int:

@@ -15,6 +15,7 @@ from shared.recipes import MIN_PICTURES, MULTIPLE, TrainingSettings
 from worker.training.errors import CannotTrain
 
 Loader = Callable[[], Image.Image]
+Classes = tuple[str, ...]
 
 LARGEST_SIDE = 192
 NATIVE_SIDE = 128
@@ -45,6 +46,13 @@ class Pictures:
     known_native: NDArray[np.bool_]
     digests: tuple[str, ...]
     held_out: NDArray[np.bool_]
+    classes: tuple[Classes, ...] = ()
+    """Of each picture what it shows, where that is to be learned by name."""
+
+    @property
+    def combinations(self) -> list[Classes]:
+        """What pictures show together, each once."""
+        return sorted(set(self.classes))
 
     @property
     def digest(self) -> str:
@@ -52,15 +60,24 @@ class Pictures:
         return hashlib.sha256("\n".join(sorted(self.digests)).encode()).hexdigest()
 
 
-def read(loaders: Sequence[Loader], settings: TrainingSettings, native: int = NATIVE_SIDE) -> Pictures:
+def read(
+    loaders: Sequence[Loader],
+    settings: TrainingSettings,
+    native: int = NATIVE_SIDE,
+    classes: Sequence[Classes] | None = None,
+) -> Pictures:
     """Decode, check and place all pictures, sorted by digest, so that their order is no matter.
 
-    `native` is the most that the denoiser's side is where the settings leave it open. Equal pictures count once.
+    `native` is the most that the denoiser's side is where the settings leave it open. Equal pictures count once. Of
+    `classes`, what each picture shows, the recipe textual_inversion learns; it leaves out those that show none.
     Raises CannotTrain for too few pictures, one smaller than the crop, or no contrast in any; what a loader raises
     passes through.
     """
-    sizes, found = [], {}
+    shown = dict(enumerate(classes or [], start=1)) if settings.recipe == "textual_inversion" else None
+    sizes, found, named = [], {}, {}
     for number, load in enumerate(loaders, start=1):
+        if shown is not None and not shown.get(number):
+            continue
         picture = load()
         if max(picture.size) < settings.crop:
             raise CannotTrain(
@@ -68,7 +85,15 @@ def read(loaders: Sequence[Loader], settings: TrainingSettings, native: int = NA
                 f"{settings.crop} px. Leave it out, or train with a smaller crop."
             )
         sizes.append(max(picture.size))
-        found[_digest(picture)] = load
+        digest = _digest(picture)
+        found[digest] = load
+        if shown is not None:
+            named[digest] = tuple(sorted(set(shown[number])))
+    if shown is not None and len(found) < MIN_PICTURES:
+        raise CannotTrain(
+            f"{len(found)} different pictures show a labelled class, too few to learn words from; {MIN_PICTURES} are "
+            "needed."
+        )
     if len(found) < MIN_PICTURES:
         raise CannotTrain(f"{len(found)} different pictures are too few to train on; {MIN_PICTURES} are needed.")
     large_side, native_side = sides(sizes, settings, native)
@@ -86,12 +111,13 @@ def read(loaders: Sequence[Loader], settings: TrainingSettings, native: int = NA
         raise CannotTrain("No picture has any contrast: all of them are empty.")
     held_out = np.zeros(len(digests), np.bool_)
     held_out[: max(LEAST_HELD_OUT, round(HELD_OUT * len(digests)))] = True
-    return Pictures(squares[0], squares[1], known[0], known[1], digests, held_out)
+    kept = tuple(named[digest] for digest in digests) if shown is not None else ()
+    return Pictures(squares[0], squares[1], known[0], known[1], digests, held_out, kept)
 
 
 def sides(long_sides: Sequence[int], settings: TrainingSettings, native: int = NATIVE_SIDE) -> tuple[int, int]:
     """The sides of both squares, as asked for or else from the pictures' long sides. Raises CannotTrain."""
-    if settings.recipe == "lora":  # the autoencoder is not trained, so its pictures need be no larger
+    if settings.adapts:  # the autoencoder is not trained, so its pictures need be no larger
         side = settings.denoiser_side or native
         return settings.image_side or side, side
     median = round(statistics.median(long_sides) / MULTIPLE) * MULTIPLE

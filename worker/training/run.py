@@ -76,8 +76,17 @@ class Run:
     def fingerprint(self) -> str:
         """A hash of what decides the weights."""
         decisive = self.settings.model_dump(mode="json", exclude=set(_UNDECISIVE))
-        parts = [decisive, self.pictures.digest, self.init]
+        parts: list[Any] = [decisive, self.pictures.digest, self.init]
+        if self.pictures.classes:
+            parts.append(self.pictures.classes)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def which(self) -> Tensor | None:
+        """(N,): which prompt belongs to each picture; None where there is but one."""
+        classes = self.pictures.classes
+        combinations = self.pictures.combinations
+        return torch.tensor([combinations.index(each) for each in classes]) if classes else None
 
     @property
     def done(self) -> int:
@@ -190,10 +199,13 @@ def begin(
     checkpoints.sweep(folder)
     kept = checkpoints.load(folder / checkpoints.CHECKPOINT)
     large, native = pictures.large.shape[-1], pictures.native.shape[-1]
-    if settings.recipe == "lora":
+    if settings.adapts:
         if init is None:
-            raise CannotTrain("The recipe lora needs a Stable Diffusion prior to begin with.")
-        made = models.adapted(init, native, settings.rank, settings.seed)
+            raise CannotTrain(f"The recipe {settings.recipe} needs a Stable Diffusion prior to begin with.")
+        if settings.recipe == "lora":
+            made = models.adapted(init, native, settings.rank, settings.seed)
+        else:
+            made = models.worded(init, native, pictures.combinations)
     elif kept is not None:
         made = models.restored(kept["configs"])
     elif init is not None:

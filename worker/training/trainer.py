@@ -12,8 +12,9 @@ from torch import Tensor
 
 from shared.recipes import TrainingSettings
 from worker.training import autoencoder, card, checkpoints, denoiser, models
+from worker.training.denoiser import VIEWS
 from worker.training.errors import CannotTrain
-from worker.training.pictures import Loader, Pictures, read
+from worker.training.pictures import NATIVE_SIDE, Classes, Loader, Pictures, read
 from worker.training.run import OnStep, Run, begin
 
 _PREVIEWS, _PREVIEW_STEPS = 8, 25
@@ -28,10 +29,11 @@ def train(
     init: Path | None,
     device: torch.device,
     on_step: OnStep,
+    classes: Sequence[Classes] | None = None,
 ) -> None:
     """Train until done, going on from the checkpoint in `folder` if there is one; see the package's docstring."""
     folder.mkdir(parents=True, exist_ok=True)
-    run = begin(_read(pictures, settings, init), settings, folder, init, device, on_step)
+    run = begin(_read(pictures, settings, init, classes), settings, folder, init, device, on_step)
     if run.stage == "autoencoder":
         _train_autoencoder(run)
         run.models.keep_scale(_unit_scale(_latents(run)))
@@ -41,8 +43,11 @@ def train(
     card.finish(run, init)
 
 
-def _read(pictures: Sequence[Loader], settings: TrainingSettings, init: Path | None) -> Pictures:
-    return read(pictures, settings) if init is None else read(pictures, settings, models.native_side(init))
+def _read(
+    pictures: Sequence[Loader], settings: TrainingSettings, init: Path | None, classes: Sequence[Classes] | None
+) -> Pictures:
+    native = NATIVE_SIDE if init is None else models.native_side(init)
+    return read(pictures, settings, native, classes)
 
 
 def conclude(
@@ -53,12 +58,13 @@ def conclude(
     init: Path | None,
     device: torch.device,
     on_step: OnStep,
+    classes: Sequence[Classes] | None = None,
 ) -> None:
     """Finish a training where its last checkpoint is, before all steps are done; otherwise as `train`.
 
     Raises CannotTrain while there is no denoiser yet.
     """
-    run = begin(_read(pictures, settings, init), settings, folder, init, device, on_step)
+    run = begin(_read(pictures, settings, init, classes), settings, folder, init, device, on_step)
     if run.stage == "autoencoder":
         raise CannotTrain(f"{folder} holds no training that has come to its denoiser.")
     card.finish(run, init)
@@ -98,18 +104,22 @@ def _train_denoiser(run: Run) -> None:
     further = settings.further if settings.recipe == "ambient" else 0.0
     kept = _latents(run)
     training, held_out = (kept[part] * run.models.scale for part in ("training", "held_out"))
+    which = run.which
+    of_views = None if which is None else which[torch.from_numpy(~run.pictures.held_out)].repeat_interleave(VIEWS)
+    of_held_out = None if which is None else which[torch.from_numpy(run.pictures.held_out)]
 
     def loss() -> Tensor:
         rows = torch.randint(len(training), (settings.denoiser_batch,), generator=run.generator)
         z, known = (each[rows].to(run.device) for each in (training, kept["known"]))
-        return denoiser.loss(unet, z, known, alpha_bar, run.generator, further=further)
+        told = None if of_views is None else of_views[rows]
+        return denoiser.loss(unet, z, known, alpha_bar, run.generator, further=further, which=told)
 
     while run.step < settings.denoiser_steps:
         value = run.descend(settings.denoiser_rate * min(1.0, (run.step + 1) / _WARM_UP), loss)
         found = None
         if run.step % settings.sample_every == 0:
             found = denoiser.held_out_loss(
-                run.models.unet_average, held_out, kept["known_held_out"], alpha_bar, run.device
+                run.models.unet_average, held_out, kept["known_held_out"], alpha_bar, run.device, of_held_out
             )
             _preview(run)
         run.tell(value, found, last=run.step == settings.denoiser_steps)
