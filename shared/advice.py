@@ -1,21 +1,52 @@
 """What can be said of a job before anything runs: why it cannot work, and what its owner should know."""
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
+
+import numpy as np
 
 from shared.errors import Invalid
 from shared.formats import places
 from shared.images import can_hold
-from shared.models import Image
-from shared.plan import USELESS, corners
+from shared.plan import USELESS
 from shared.spec import PRESETS, ExpansionSpec, ResolvedSpec
 
 _ENOUGH_FROM_NOISE = 100
 """Steps; with fewer most images do not converge, and with so many some (docs/method.md)."""
 
 
-def chosen(spec: ExpansionSpec, found: Sequence[Image]) -> list[Image]:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An image of a dataset, as far as it matters to a job: a part of what its row takes, as there may be many.
+
+    `boxes` holds five numbers a box, one behind the other, as `models.Image` has them; `white` is the grey value of it
+    that is shown as white.
+    """
+
+    id: int
+    path: str
+    sha256: str
+    label_sha256: str
+    mask_sha256: str | None
+    upright: bool
+    format: str
+    mode: str
+    width: int
+    height: int
+    size: int
+    white: int
+    boxes: "array[float]"
+
+
+def flat(boxes: Iterable[Iterable[float]]) -> "array[float]":
+    """Boxes as a `Source` has them."""
+    return array("d", chain.from_iterable(boxes))
+
+
+def chosen(spec: ExpansionSpec, found: Sequence[Source]) -> list[Source]:
     """Those of the images that the spec expands, in their order. With `max_images` each class has its turn, so that a
     few images show all classes; what is chosen for a smaller number is chosen for a larger one too."""
     wanted = [image for image in found if image.boxes or spec.unlabelled != "skip"]
@@ -23,14 +54,14 @@ def chosen(spec: ExpansionSpec, found: Sequence[Image]) -> list[Image]:
         return wanted
     by_class: dict[float, list[int]] = {}
     for number, image in enumerate(wanted):
-        for index in {box[0] for box in image.boxes} or {-1.0}:  # without a label is a class too
+        for index in set(image.boxes[::5]) or {-1.0}:  # without a label is a class too
             by_class.setdefault(index, []).append(number)
     in_turn = chain.from_iterable(zip_longest(*(by_class[index] for index in sorted(by_class))))
     turns = dict.fromkeys(number for number in in_turn if number is not None)
     return [wanted[number] for number in sorted(islice(turns, spec.max_images))]
 
 
-def refuse(resolved: ResolvedSpec, images: Sequence[Image]) -> None:
+def refuse(resolved: ResolvedSpec, images: Sequence[Source]) -> None:
     """Raises Invalid if a job on `images` is certain to fail: the file format cannot hold them, a mask is missing, or
     it is useless for all of them."""
     wanted = resolved.image_format
@@ -64,7 +95,9 @@ def refuse_conversion(wanted: str, stored: Sequence[str]) -> None:
         )
 
 
-def warnings(spec: ExpansionSpec, resolved: ResolvedSpec, found: Sequence[Image], images: Sequence[Image]) -> list[str]:
+def warnings(
+    spec: ExpansionSpec, resolved: ResolvedSpec, found: Sequence[Source], images: Sequence[Source]
+) -> list[str]:
     """Sentences about a job on `images`, chosen from those that were `found` in its splits."""
     mask = resolved.mask
     said = []
@@ -101,7 +134,7 @@ def known_to_the_prior(images: Iterable[tuple[str, str]], learned: Set[str]) -> 
     ]
 
 
-def _of_the_sampler(resolved: ResolvedSpec, images: Sequence[Image]) -> list[str]:
+def _of_the_sampler(resolved: ResolvedSpec, images: Sequence[Source]) -> list[str]:
     said = []
     shrunk = [image for image in images if max(image.width, image.height) > 1.5 * resolved.long_side]
     if shrunk:
@@ -121,7 +154,7 @@ def _of_the_sampler(resolved: ResolvedSpec, images: Sequence[Image]) -> list[str
     return said
 
 
-def _copied(resolved: ResolvedSpec, image: Image) -> bool:
+def _copied(resolved: ResolvedSpec, image: Source) -> bool:
     return resolved.unlabelled == "keep" and not image.boxes
 
 
@@ -129,7 +162,7 @@ def _useless_kind(resolved: ResolvedSpec) -> str:
     return "nothing_kept" if resolved.mask is not None and resolved.mask.changes_labels else "nothing_hidden"
 
 
-def _certainly_useless(resolved: ResolvedSpec, images: Sequence[Image]) -> list[Image]:
+def _certainly_useless(resolved: ResolvedSpec, images: Sequence[Source]) -> list[Source]:
     """Those of which one label covers the whole, where the mask keeps or hides labels whole."""
     mask = resolved.mask
     if (
@@ -143,8 +176,9 @@ def _certainly_useless(resolved: ResolvedSpec, images: Sequence[Image]) -> list[
     return [image for image in images if _covered(image, mask.margin)]
 
 
-def _covered(image: Image, margin: float) -> bool:
+def _covered(image: Source, margin: float) -> bool:
     sides = image.width, image.height
     grow = [margin * max(sides) / side for side in sides]
-    start, end = corners(image.boxes)[:, :2] - grow, corners(image.boxes)[:, 2:] + grow
+    edges = np.reshape(image.boxes, (-1, 5))[:, 1:]
+    start, end = edges[:, :2] - grow, edges[:, 2:] + grow
     return bool(((start <= 0) & (end >= 1)).all(axis=1).any())

@@ -13,6 +13,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from shared import archives, datasets, items, leases, priors, proposals, trainings, trash, webhooks
+from shared.advice import Source
 from shared.db import now
 from shared.errors import Conflict, Invalid, KeyReused, NotFound
 from shared.filters import Thresholds, candidates, outlook
@@ -309,7 +310,7 @@ def _rekey(session: Session, job: Job, resolved: ResolvedSpec) -> None:
 
 
 def _add_items(
-    session: Session, job: Job, spec: ExpansionSpec, resolved: ResolvedSpec, images: Sequence[Image]
+    session: Session, job: Job, spec: ExpansionSpec, resolved: ResolvedSpec, images: Sequence[Source]
 ) -> None:
     at = session.scalar(select(now()))
     step = max(1, _CHUNK // spec.variants)
@@ -350,6 +351,6 @@ def _taken_over(item: Item, at: float | None) -> dict[str, Any]:
     }
 
 
-def _row(job_id: str, spec: ExpansionSpec, resolved: ResolvedSpec, image: Image, variant: int) -> dict[str, Any]:
+def _row(job_id: str, spec: ExpansionSpec, resolved: ResolvedSpec, image: Source, variant: int) -> dict[str, Any]:
     seed, key = proposals.seed_and_key(spec, resolved, image, variant)
     return {"job_id": job_id, "image_id": image.id, "variant": variant, "seed": seed, "work_key": key}

@@ -38,6 +38,11 @@ def _state(enum: type[Any]) -> SqlEnum:
     )
 
 
+def white_of(mode: str, deep: int) -> int:
+    """The grey value that is shown as white of an image of that mode, in a dataset whose 16-bit images have `deep`."""
+    return deep if mode == "I;16" else 255
+
+
 class Leased:
     """Work that one worker at a time holds, by a token, until `lease_until`."""
 
@@ -142,7 +147,7 @@ class Image(Base):
     @property
     def white(self) -> int:
         """The grey value of it that is shown as white."""
-        return self.dataset.white if self.mode == "I;16" else 255
+        return white_of(self.mode, self.dataset.white)
 
 
 class ApiKey(Base):

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session, defer
+from sqlalchemy.orm import Session
 
 from shared import advice, datasets, priors
+from shared.advice import Source
 from shared.errors import Invalid
-from shared.models import Dataset, Image, Prior
+from shared.models import Dataset, Image, Prior, white_of
 from shared.spec import ExpansionSpec, ResolvedSpec, item_seed, resolve, work_key
+
+_PART = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class Proposal:
 
     dataset: Dataset
     resolved: ResolvedSpec
-    images: Sequence[Image]
+    images: Sequence[Source]
     """Those to be expanded, in the order of their items."""
     warnings: list[str]
 
@@ -40,13 +43,7 @@ def of(session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_item
     size = {"native_size": prior.native_size, "multiple": prior.multiple}
     resolved = resolve(spec, prior_sha256=prior.sha256, guide=guide, **size)
     priors.check_prompt(prior, resolved.conditioning)
-    found = session.scalars(
-        select(Image)
-        .where(Image.dataset_id == dataset.id, Image.split.in_(spec.splits))
-        .order_by(Image.sha256, Image.id)
-        # Nothing here asks for the outlines, which may be most of a row.
-        .options(defer(Image.outlines))
-    ).all()
+    found = _sources(session, dataset, spec.splits)
     images = advice.chosen(spec, found)
     if not images:
         raise Invalid(
@@ -62,13 +59,13 @@ def of(session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_item
     return Proposal(dataset, resolved, images, said)
 
 
-def seed_and_key(spec: ExpansionSpec, resolved: ResolvedSpec, image: Image, variant: int) -> tuple[int, str]:
+def seed_and_key(spec: ExpansionSpec, resolved: ResolvedSpec, image: Source | Image, variant: int) -> tuple[int, str]:
     """Seed and work key of one variant of an image."""
     seed = item_seed(spec.seed, image.sha256, variant)
     return seed, key(resolved, image, variant, seed)
 
 
-def key(resolved: ResolvedSpec, image: Image, variant: int, seed: int) -> str:
+def key(resolved: ResolvedSpec, image: Source | Image, variant: int, seed: int) -> str:
     """The work key of one variant of an image."""
     return work_key(
         resolved,
@@ -80,6 +77,21 @@ def key(resolved: ResolvedSpec, image: Image, variant: int, seed: int) -> str:
         variant=variant,
         seed=seed,
     )
+
+
+def _sources(session: Session, dataset: Dataset, splits: Sequence[str]) -> list[Source]:
+    """The images of some splits, by their hashes, read in parts."""
+    names = [name for name in Source.__slots__ if name != "white"]
+    rows = session.execute(
+        select(*(getattr(Image, name) for name in names))
+        .where(Image.dataset_id == dataset.id, Image.split.in_(splits))
+        .order_by(Image.sha256, Image.id)
+        .execution_options(yield_per=_PART)
+    )
+    return [
+        Source(**row | {"boxes": advice.flat(row["boxes"]), "white": white_of(row["mode"], dataset.white)})
+        for row in map(dict, rows.mappings())
+    ]
 
 
 def _known_to_the_prior(session: Session, dataset: Dataset, prior: Prior) -> list[str]:

@@ -1,19 +1,34 @@
 """What is said of a job's masks before anything runs."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from shared import advice
+from shared.advice import Source, flat
 from shared.errors import Invalid
-from shared.models import Image
 from shared.spec import ExpansionSpec, ResolvedSpec, resolve, work_key
 
 WHOLE, PART = [0, 0.0, 0.0, 1.0, 1.0], [0, 0.1, 0.1, 0.3, 0.3]
 
 
-def image(name: str = "a", boxes: Any = (PART,), image_format: str = "PNG", mask: str | None = None) -> Image:
-    return Image(path=name, boxes=list(boxes), format=image_format, width=100, height=50, mask_sha256=mask)
+def image(name: str = "a", boxes: Any = (PART,), image_format: str = "PNG", mask: str | None = None) -> Source:
+    return Source(
+        id=1,
+        path=name,
+        sha256="",
+        label_sha256="",
+        mask_sha256=mask,
+        upright=True,
+        format=image_format,
+        mode="L",
+        width=100,
+        height=50,
+        size=1,
+        white=255,
+        boxes=flat(boxes),
+    )
 
 
 def asked(mask: dict[str, Any] | None = None, **more: Any) -> tuple[ExpansionSpec, ResolvedSpec]:
@@ -22,7 +37,7 @@ def asked(mask: dict[str, Any] | None = None, **more: Any) -> tuple[ExpansionSpe
     return spec, resolve(spec, prior_sha256="", native_size=128, multiple=16)
 
 
-def said(images: list[Image], mask: dict[str, Any] | None = None, **more: Any) -> str:
+def said(images: list[Source], mask: dict[str, Any] | None = None, **more: Any) -> str:
     spec, resolved = asked(mask, **more)
     return "\n".join(advice.warnings(spec, resolved, images, advice.chosen(spec, images)))
 
@@ -143,16 +158,14 @@ def test_an_image_that_is_not_turned_upright_is_other_work() -> None:
 
 
 def test_images_much_larger_than_the_canvas_are_told_which_canvas_helps() -> None:
-    small, large = image("a"), image("b")
-    large.width, large.height = 373, 454
+    small, large = image("a"), replace(image("b"), width=373, height=454)
     warnings = said([small, large])
     assert "1 images are more than 1.5 times larger than the 128-px canvas" in warnings
     assert "`canvas.long_side: 448`" in warnings
     assert "noise in place of detail" in warnings
     assert "learn as a hint" in said([large], grain=False)
     assert "larger than the" not in said([large], canvas={"long_side": 448})
-    large.width = 9000
-    assert "`canvas.long_side: 2048`" in said([large])
+    assert "`canvas.long_side: 2048`" in said([replace(large, width=9000)])
 
 
 @pytest.mark.parametrize(
