@@ -22,7 +22,8 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Debian's chromium, or any Chrome on the path. Without one these tests are skipped, unless REGROW_TEST_BROWSER is set."""
+    """Debian's chromium, or any Chrome on the path. Without one these tests are skipped, or fail where
+    REGROW_TEST_BROWSER is set."""
     found = next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:
         if os.environ.get("REGROW_TEST_BROWSER"):

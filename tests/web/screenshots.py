@@ -1,7 +1,7 @@
-"""Every page as a picture, to be looked at: `python -m tests.web.screenshots --server http://127.0.0.1:8000 --out shots`.
+"""Every page as a picture, to be looked at: `python -m tests.web.screenshots --server URL --out FOLDER`.
 
-Draws phantoms, makes a small job and a pilot of them on a service that runs, and leaves each page wide and narrow, light
-and dark. No real image is ever on one.
+Draws phantoms, makes a small job and a pilot of them on a service that runs, and leaves each page wide and narrow,
+light and dark. No real image is ever on one.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def prepare(client: Client, folder: Path) -> dict[str, str]:
     pilot = [client.create_job(wanted | few)["id"]]
     wider = {"operator": {"mask": {"sigma": 0.6}}, "name": "Pilot: fast, sigma 0.6"}
     pilot.append(client.create_job(wanted | few | wider)["id"])
-    job = client.create_job(wanted | {"name": "One more of each", "max_images": 6})["id"]
+    job = client.create_job(wanted | {"name": "One more of each", "max_images": 4})["id"]
     for each in (*pilot, job):
         client.wait_job(each)
     item = next(client.items(job))["id"]

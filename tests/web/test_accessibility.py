@@ -23,7 +23,14 @@ def paths(address: str, dataset_id: str, wrong: Path) -> list[str]:
         rejected = client.wait_dataset(client.upload(wrong)["id"])["id"]
     sets, jobs = f"/datasets/{dataset_id}", f"/jobs/{job}"
     of_sets = ["/datasets", sets, f"{sets}/expand", f"/datasets/{rejected}", f"/datasets/{'0' * 32}"]
-    of_items = [f"{jobs}/items", f"{jobs}/items/{item}", f"{jobs}/items/{item}?view=difference"]
+    of_items = [
+        f"{jobs}/review",
+        f"{jobs}/filters",
+        f"{jobs}/blind",
+        f"{jobs}/items",
+        f"{jobs}/items/{item}",
+        f"{jobs}/items/{item}?view=difference",
+    ]
     return [*of_sets, "/jobs", jobs, *of_items, f"/pilots?job={job}", "/priors", "/sign-in"]
 
 
