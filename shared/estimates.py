@@ -17,8 +17,8 @@ from shared.states import ItemState
 _CHUNK = 1000
 _RECENT = 20
 """Of the jobs that are like it, so many are asked how long their items took."""
-_BYTES_A_PIXEL = {"png": 0.7, "jpeg": 0.4}
-"""Of a grey X-ray at our settings, per channel, roughly."""
+_CHANNELS = {"1": 1, "L": 1, "I;16": 2}
+"""Bytes of a pixel, by mode; of all others 3."""
 _CPU_SECONDS = 2e-8
 """Per step, byte of the prior's weights, and share of its native canvas: measured with the built-in prior, roughly."""
 _GPU_SECONDS = _CPU_SECONDS / 60
@@ -69,7 +69,7 @@ def of(
     if not at_work:
         hindered.append("No worker is there at the moment: nothing is made until one is started.")
     if bytes_free is not None and needed > bytes_free - min_free:
-        hindered.append("There is less room on the disk than this needs: the job will wait when it is full.")
+        hindered.append("There is less room on the disk than this needs: it would be refused.")
     return Estimate(
         images=len(proposal.images),
         items=items,
@@ -133,9 +133,12 @@ def _steps(resolved: ResolvedSpec) -> float:
 
 def _bytes(session: Session, spec: ExpansionSpec, proposal: Proposal, new: int, items: int) -> int:
     """Room for the new images, and for a zip of all of them and of the originals."""
+    # As `caps.room_for_job` has it.
     wanted = spec.output.image_format
     sizes = [
-        float(image.size) if wanted == "same" else image.width * image.height * _BYTES_A_PIXEL[wanted]
+        image.size
+        if wanted in ("same", image.format.lower())
+        else image.width * image.height * _CHANNELS.get(image.mode, 3)
         for image in proposal.images
     ]
     mean = sum(sizes) / len(sizes)

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ValidationError
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from api import schemas
 from api.deps import Caller, PartsDep, SessionsDep, StorageDep
@@ -185,7 +185,8 @@ def _preset() -> form.Field:
 
 
 def _cells(session: Session, job_id: str) -> dict[int, schemas.Item]:
-    rows = session.scalars(select(Item).where(Item.job_id == job_id).order_by(Item.id))
+    whole = joinedload(Item.image).load_only(Image.path, Image.split), joinedload(Item.verdict)
+    rows = session.scalars(select(Item).where(Item.job_id == job_id).order_by(Item.id).options(*whole))
     return {row.image_id: schemas.Item.from_row(row, 1) for row in rows}
 
 

@@ -14,6 +14,7 @@ from api.routes import jobs as rest
 from api.web import history
 from api.web.site import go, router, show
 from shared import datasets, items, jobs, progress
+from shared.measures import MEASURES
 from shared.models import Image, Item, Job
 from shared.spec import ResolvedSpec
 from shared.states import ItemState, JobState
@@ -130,6 +131,7 @@ def show_item(
             dataset_id=row.job.dataset_id,
             source=row.image,
             masked=resolved.mask is not None,
+            measures=MEASURES,
             view=view,
             boxes=boxes,
             factor=factor,
@@ -140,7 +142,7 @@ def show_item(
 
 def _of(job: schemas.Job) -> Select[Item]:
     source = joinedload(Item.image).load_only(Image.path, Image.split)
-    return select(Item).where(Item.job_id == job.id).options(source)
+    return select(Item).where(Item.job_id == job.id).options(source, joinedload(Item.verdict))
 
 
 def _some(session: Session, job: schemas.Job, state: ItemState, most: int) -> list[schemas.Item]:

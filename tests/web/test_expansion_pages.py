@@ -34,14 +34,14 @@ def quick(page: Page) -> None:
 def test_moving_a_slider_draws_the_mask_anew(page: Page, dataset_id: str) -> None:
     open_form(page, dataset_id)
     before = drawn(page, 1)
-    slider = page.get_by_role("slider", name="Spread (sigma), as a slider").first
+    slider = page.get_by_role("slider", name="Spread (sigma), as a slider")
     slider.focus()
     page.keyboard.press("End")
     assert drawn(page, 2) != before
-    expect(page.get_by_label("Spread (sigma)", exact=True).first).to_have_value("1.32")
+    expect(page.locator("[id='f-operator.inpaint.mask.gaussian_distance.sigma']")).to_have_value("1.32")
     page.locator("[id='f-operator.inpaint.mask.kind']").select_option("box")
     expect(page.locator("[id='f-operator.inpaint.mask.box.smallest']")).to_be_visible()
-    expect(page.get_by_label("Spread (sigma)", exact=True).first).to_be_hidden()
+    expect(page.locator("[id='f-operator.inpaint.mask.gaussian_distance.sigma']")).to_be_hidden()
     # Of a mask that cannot be, it is said why.
     page.locator("[id='f-operator.inpaint.mask.box.smallest']").fill("0.9")
     expect(page.locator("#mask-said")).to_contain_text("smallest: it is above largest")
@@ -96,7 +96,7 @@ def test_a_pilot_is_a_contact_sheet_whose_columns_can_be_chosen(page: Page, regr
     page.get_by_role("button", name="Start the pilot").click()
     expect(page.get_by_role("columnheader", name=re.compile("fast, sigma 0.5"))).to_be_visible()
     expect(page.locator("td img")).to_have_count(4)
-    page.get_by_role("button", name=re.compile("Expand all like .*0.5")).click()
+    page.get_by_role("button", name=re.compile("Expand all so: .*0.5")).click()
     expect(page.locator("[id='f-operator.inpaint.mask.gaussian_distance.sigma']")).to_have_value("0.5")
     expect(page.get_by_label("New images for each source image")).to_have_value("2")
     expect(page.locator("#estimate")).to_contain_text("2 were made before")

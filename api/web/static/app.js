@@ -1,6 +1,4 @@
 // Every page: times of day as the reader's clock has them. All else works without this file.
-document.documentElement.classList.add("scripted");
-
 function tellTimes(root) {
   const style = { dateStyle: "medium", timeStyle: "short" };
   for (const time of root.querySelectorAll("time[datetime]")) {

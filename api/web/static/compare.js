@@ -5,7 +5,6 @@ if (box) {
   const slide = box.querySelector("input");
   const after = document.getElementById("after");
   const draw = () => (after.style.clipPath = `inset(0 0 0 ${slide.value}%)`);
-  box.classList.add("over");
   slide.addEventListener("input", draw);
   draw();
 }
