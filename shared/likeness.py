@@ -23,7 +23,8 @@ def likeness(image: Image.Image) -> bytes:
     centred = small - small.mean()
     largest = float(np.abs(centred).max())
     # Rounding to bytes would make a picture of the noise of a flat one.
-    return np.rint(centred * (127 / largest) if largest > 0.5 else 0 * centred).astype(np.int8).tobytes()
+    signed: NDArray[np.int8] = np.rint(centred * (127 / largest) if largest > 0.5 else 0 * centred).astype(np.int8)
+    return signed.tobytes()
 
 
 def rows(likenesses: Sequence[bytes]) -> Rows:
@@ -35,4 +36,4 @@ def rows(likenesses: Sequence[bytes]) -> Rows:
 
 def distances(one: bytes, others: Rows) -> NDArray[np.float32]:
     """From one picture to each of some: 0 is the same, 1 nothing in common, 2 the negative."""
-    return np.asarray(1 - others @ rows([one])[0])
+    return np.maximum(1 - others @ rows([one])[0], 0)

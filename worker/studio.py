@@ -1,7 +1,7 @@
 """What a gpu worker's process has at hand; made by `worker.main`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from shared import priors
 from shared.db import Sessions
 from shared.settings import Settings
 from shared.storage import Folder
+from worker.neighbours import Neighbours
 from worker.priors.cache import PriorCache
 
 
@@ -41,6 +42,7 @@ class Studio:
     made_by: dict[str, Any]
     stop: Callable[[], bool]
     """Asked between steps: is this process to end, because nobody waits for it any more?"""
+    neighbours: Neighbours = field(default_factory=Neighbours)
 
     def folders(self, session: Session) -> dict[str, Path]:
         """Where each prior that can be used at this moment lies, by its hash: also what was trained since."""
