@@ -14,6 +14,7 @@ from api.guards import LOOPBACK, BodyLimit, LocalOnly
 from api.problems import documented
 from api.reception import RightOfWay
 from api.routes import (
+    accounts,
     archives,
     datasets,
     events,
@@ -91,7 +92,7 @@ def create_app(
     )
     watch = Watch(sessions, jobs.look, fresh)
     app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, Feeds(sessions, watch), RightOfWay())
-    looked_at = (jobs, events, items, verdicts, reviews, filters, archives)
+    looked_at = (jobs, events, items, verdicts, reviews, filters, accounts, archives)
     for routes in (datasets, uploads, masks, *looked_at, receipts, priors, trainings, health):
         app.include_router(routes.router)
     app.add_api_route("/", _docs, include_in_schema=False)
