@@ -25,6 +25,7 @@ from api.problems import documented
 from api.rate import Rate
 from api.reception import RightOfWay
 from api.routes import (
+    accounts,
     archives,
     datasets,
     events,
@@ -115,7 +116,7 @@ def create_app(
     rate = Rate(settings.max_requests_per_minute)
     feeds, right_of_way, metrics = Feeds(sessions, watch), RightOfWay(), Metrics(sessions)
     app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, feeds, right_of_way, rate, metrics)
-    looked_at = (jobs, events, items, verdicts, reviews, filters, archives)
+    looked_at = (jobs, events, items, verdicts, reviews, filters, accounts, archives)
     for routes in (datasets, uploads, masks, *looked_at, receipts, priors, trainings):
         app.include_router(routes.router, dependencies=[Depends(counted)], responses=documented(429))
     for routes in (session, health):

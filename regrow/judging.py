@@ -46,6 +46,14 @@ class Judging:
         body = [{"card": card, "answer": said} for card, said in answers.items()]
         return cast(Review, parsed(self._wire.post_once(f"/v1/jobs/{job_id}/reviews/{review_id}/answers", json=body)))
 
+    def report(self, job_id: str) -> bytes:
+        """A page of HTML that says what was made, whole in itself; it shows pictures of the originals."""
+        return self._wire.get(f"/v1/jobs/{job_id}/report").content
+
+    def methods(self, job_id: str) -> str:
+        """A paragraph for a paper, with every number, as Markdown."""
+        return self._wire.get(f"/v1/jobs/{job_id}/methods").text
+
 
 def drawn(size: int, boxes: bool) -> str:
     """How a picture is asked for."""

@@ -1,6 +1,7 @@
 """The commands that say what people think of new images, and have the archive built without some of them."""
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,13 +14,14 @@ if TYPE_CHECKING:
     from regrow.answers import Filter, FilterOutlook, Tally
 
 _Items = Annotated[list[int], typer.Argument(metavar="ITEM...", help="The items, by their numbers.")]
+_NAMES = {"write_report": "report"}
 _RULE = re.compile(r"\s*([a-z_]+)\s*([<>])\s*(-?[0-9.]+(?:e-?[0-9]+)?)\s*")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (accept, reject, undecide, pack):
-        app.command()(command)
+    for command in (accept, reject, undecide, pack, write_report):
+        app.command(name=_NAMES.get(command.__name__))(command)
 
 
 def accept(job: JobId, items: _Items, server: Server = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
@@ -67,6 +69,19 @@ def pack(
             return
         regrow.pack(job, filters)
         printed(regrow.wait_job(job), lambda answer: report.job(answer, []), as_json)
+
+
+def write_report(
+    job: JobId,
+    out: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="Where it goes: a .html or .md.")],
+    server: Server = DEFAULT_URL,
+) -> None:
+    """Save the report on what a job has made (.html), or a paragraph for a paper with its numbers (.md)."""
+    if out.suffix.lower() not in (".html", ".md"):
+        fail(Exit.USAGE, f"{out.name} is no name of a .html or .md")
+    with talking(server) as regrow:
+        out.write_bytes(regrow.report(job) if out.suffix.lower() == ".html" else regrow.methods(job).encode())
+    print(f"Report   {out}")
 
 
 def _filter(rule: str) -> "Filter":

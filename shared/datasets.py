@@ -42,6 +42,7 @@ class NewImage:
     mask_sha256: str | None = None
     group: str | None = None
     upright: bool = True
+    likeness: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ class Work:
 
     item_id: int
     job_id: str
+    dataset_id: str
     token: str
     variant: int
     seed: int
@@ -266,6 +267,7 @@ def _works(session: Session, item_ids: Sequence[int], token: str) -> list[Work]:
         Work(
             item_id=item.id,
             job_id=item.job_id,
+            dataset_id=item.job.dataset_id,
             token=token,
             variant=item.variant,
             seed=item.seed,

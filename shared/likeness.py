@@ -36,4 +36,4 @@ def rows(likenesses: Sequence[bytes]) -> Rows:
 
 def distances(one: bytes, others: Rows) -> NDArray[np.float32]:
     """From one picture to each of some: 0 is the same, 1 nothing in common, 2 the negative."""
-    return np.asarray(1 - others @ rows([one])[0])
+    return np.asarray(np.maximum(1 - others @ rows([one])[0], 0))

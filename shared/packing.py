@@ -14,6 +14,8 @@ from PIL.ImageMode import getmode
 from sqlalchemy import select
 from sqlalchemy.orm import Session, contains_eager, joinedload, undefer
 
+from shared import accounts
+from shared.accounts import Account
 from shared.filters import Threshold, Thresholds, failed, numbers
 from shared.formats import FORMATS, Format, convert
 from shared.formats.samples import Box, Entry, Output
@@ -36,6 +38,8 @@ painted anew by a diffusion model. Their labels are their source's.
 - groups.csv           which source each image comes from, and which patient or scene if that is known. What is of one
                        group must stay in one fold: split first, then expand the train part only
 - manifest.jsonl       one line for each variant: its source, seed, settings, measures and hashes
+- report.html          what was made, in pictures and numbers; opens in any browser, and asks for no network
+- methods.md           a paragraph for a paper, with every number
 
 Variants contain unaltered pixels of the originals, are derived from them and are NOT anonymous. Treat them with the
 same care as the originals. Everything was computed offline; nothing was sent anywhere.
@@ -85,6 +89,8 @@ class Contents:
     """A line for each variant that was made and is not in it."""
     filters: Thresholds = ()
     revision: int = 1
+    account: Account | None = None
+    """What report.html and methods.md say; without one they are not there."""
 
     def variants(self) -> list[dict[str, Any]]:
         """The lines of the manifest, in the order of the images."""
@@ -150,7 +156,8 @@ def collect(session: Session, job_id: str) -> Contents:
         entries=[picture.entry for picture in pictures],
     )
     wanted = spec.output.format
-    made = Contents(dataset.format, output, tuple(pictures), tuple(left_out.values()), filters, job.revision)
+    account = accounts.gather(session, job_id)
+    made = Contents(dataset.format, output, tuple(pictures), tuple(left_out.values()), filters, job.revision, account)
     if wanted in ("same", dataset.format):
         return made
     converted = convert.to(wanted, output)
@@ -172,13 +179,14 @@ def pack(contents: Contents, storage: Storage, *, partial: bool = False) -> Iter
     tray = Tray()
     # What zipfile asks of a file, though not all that the type has.
     with zipfile.ZipFile(cast(IO[bytes], tray), "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for name, data in _members(contents, storage, _PARTIAL if partial else ""):
+        for name, data in _members(contents, storage, partial=partial):
             archive.writestr(zipfile.ZipInfo(name, _TIME), data)
             yield tray.take()
     yield tray.take()
 
 
-def _members(contents: Contents, storage: Storage, note: str) -> Iterator[tuple[str, bytes]]:
+def _members(contents: Contents, storage: Storage, *, partial: bool) -> Iterator[tuple[str, bytes]]:
+    note = _PARTIAL if partial else ""
     yield "README.txt", (README.format(described=_DESCRIBED[contents.format]) + _missing(contents) + note).encode()
     yield from FORMATS[contents.format].files(contents.output)
     for picture in contents.pictures:
@@ -187,6 +195,9 @@ def _members(contents: Contents, storage: Storage, note: str) -> Iterator[tuple[
     yield "manifest.jsonl", _lines(contents.variants())
     if contents.left_out:
         yield "left_out.jsonl", _lines(contents.left_out)
+    if contents.account:
+        yield "report.html", accounts.page(contents.account, storage, partial=partial).encode()
+        yield "methods.md", accounts.methods(contents.account).encode()
 
 
 def _lines(rows: Iterable[dict[str, Any]]) -> bytes:

@@ -118,7 +118,7 @@ def blend(
     its grain, if the spec wants any, is drawn from a stream of its own.
     """
     image = from_canvas(x, placement, original, white)
-    wide, narrow = FEATHER * max(image.size), max(image.size) / max(placement.width, placement.height)
+    narrow = _canvas_pixel(placement)
     if resolved.blend == "known" and keep is not None:
         image = paste(image, original, at_source_size(keep, placement), narrow)
     if resolved.grain and resolved.blend != "none":
@@ -126,9 +126,21 @@ def blend(
         noise = grain(colours(image), colours(original), regrown, np.random.default_rng([seed, 1]))
         image = with_noise(image, noise, white)
     if resolved.blend != "none":
-        feather = narrow if _hides_labels(resolved) else wide
-        image = paste(image, original, _labelled(keep, placement, labels, resolved), feather)
+        rim = narrow if _hides_labels(resolved) else FEATHER * max(image.size)
+        image = paste(image, original, _labelled(keep, placement, labels, resolved), rim)
     return image
+
+
+def feather(placement: Placement, resolved: ResolvedSpec) -> float:
+    """Width in pixels of the rim in which most of what `protected` names fades out."""
+    by_chance = resolved.blend == "known" or _hides_labels(resolved)
+    size = placement.source_width, placement.source_height
+    return _canvas_pixel(placement) if by_chance else FEATHER * max(size)
+
+
+def _canvas_pixel(placement: Placement) -> float:
+    """How many pixels of the source one of the canvas is."""
+    return max(placement.source_width, placement.source_height) / max(placement.width, placement.height)
 
 
 def _hides_labels(resolved: ResolvedSpec) -> bool:

@@ -8,8 +8,11 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d
 
 Colours = NDArray[np.floating]
+Energy = NDArray[np.float64]
+"""(H, W): of each pixel how much it differs from its neighbours."""
 
 _NARROWEST = 4
 
@@ -28,7 +31,11 @@ def box_tell(
     The energy is the mean of the squared differences between neighbours, in rows and columns, of the mean of the
     colours; to it is added what rounding to one of 256 grey levels does, so that flat areas compare as equal.
     """
-    new, old = (_energy(image, white) for image in (result, original))
+    return of_energies(energy(result, white), energy(original, white), boxes, gap)
+
+
+def of_energies(new: Energy, old: Energy, boxes: NDArray[np.float64], gap: float = 0) -> float | None:
+    """`box_tell` of two images whose `energy` is known."""
     height, width = old.shape
     pixels = [_outwards(box, width, height) for box in boxes]
     free = np.ones(old.shape, dtype=np.bool_)
@@ -49,7 +56,25 @@ def box_tell(
     return math.exp(sum(logs) / len(logs)) if logs else None
 
 
-def _energy(image: Colours, white: int) -> NDArray[np.float64]:
+def seam(new: Energy, old: Energy, area: NDArray[np.bool_], reach: float) -> float | None:
+    """How much steeper the steps between neighbours are, in the mean, where the pixels of `area` end: in `new` over the
+    same in `old`, as roots of their `energy`.
+
+    1 is no seam. The rim is what lies outside of `area` (H, W) and within `reach` pixels of it, diagonals included, and
+    of `area` its outermost pixels. None where there is no rim.
+    """
+    rim = _grown(area, math.ceil(reach)) & _grown(~area, 1)
+    return math.sqrt(float(new[rim].mean()) / float(old[rim].mean())) if rim.any() else None
+
+
+def _grown(area: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    grown = area.view(np.uint8)
+    for axis in (0, 1):
+        grown = maximum_filter1d(grown, 2 * by + 1, axis=axis, mode="constant")
+    return np.asarray(grown).view(np.bool_)
+
+
+def energy(image: Colours, white: int = 255) -> Energy:
     """(height, width): of each pixel the squared differences to its right and lower neighbour, in 256ths of white."""
     grey = image.mean(axis=0, dtype=np.float64) * (255 / white)
     across, down = (np.diff(grey, axis=axis, append=np.take(grey, [-1], axis=axis)) for axis in (1, 0))

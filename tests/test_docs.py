@@ -7,6 +7,7 @@ import pytest
 
 from shared import errors, plan
 from shared.formats import FORMATS
+from shared.measures import MEASURES
 from shared.reading import Reading
 from shared.states import Wait
 
@@ -54,6 +55,11 @@ def test_every_error_type_of_an_item_is_explained() -> None:
 def test_what_can_be_said_of_an_upload_and_each_format_is_explained() -> None:
     explained = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "formats.md").read_text()))
     assert set(FORMATS) | set(Reading.model_fields) <= explained
+
+
+def test_every_measure_is_explained() -> None:
+    explained = set(re.findall(r"^\| `([a-z_]+)` \|", (ROOT / "docs" / "method.md").read_text(), re.MULTILINE))
+    assert set(MEASURES) <= explained
 
 
 def test_every_reason_to_wait_is_explained() -> None:

@@ -13,6 +13,7 @@ from shared.errors import BadArchive, BadImage, BadLabels, Fault, RegrowError
 from shared.formats import read
 from shared.formats.samples import Sample
 from shared.formats.zips import Limits, SafeZip
+from shared.likeness import likeness
 from shared.models import Dataset
 from shared.reading import Reading
 from shared.settings import Settings
@@ -146,7 +147,7 @@ class _Desk:
             size, where = ((sample.size.width, sample.size.height), sample.size.where) if sample.size else (None, "")
             examined = images.examine(data, sample.image, self._max_pixels, size, where)
             seen, small = look(examined), previews.make(examined.image)
-            image = _row(sample, examined, digest, len(data))
+            image = replace(_row(sample, examined, digest, len(data)), likeness=likeness(examined.image))
             # The pixels go with the room they take.
             del examined
         self._store(digest, data)

@@ -23,10 +23,12 @@ from shared.formats.zips import SafeZip
 from shared.items import Work
 from shared.spec import ResolvedSpec, work_key
 from shared.storage import sha256
-from worker.priors.diffusers import BadPrior
+from worker.priors.check import kept_autoencoder
+from worker.priors.files import BadPrior
+from worker.priors.text import BadPrompt
 from worker.psld.prior import LatentPrior
 from worker.psld.sampler import NumericalFault
-from worker.recipe import regrow
+from worker.recipe import regrow, told
 from worker.sketch import draw, finished
 
 MANIFEST = "manifest.jsonl"
@@ -91,7 +93,7 @@ class Verifier:
         try:
             stored = self._stored(row, said)
             made = self._make(row, said)
-        except (Impossible, RegrowError, BadPrior, NumericalFault) as error:
+        except (Impossible, RegrowError, BadPrior, BadPrompt, NumericalFault) as error:
             return _impossible(row, *said, str(error))
         except KeyError as error:
             return _impossible(row, *said, f"its line of the manifest has no {error}")
@@ -120,9 +122,9 @@ class Verifier:
         except ValidationError as error:
             what = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
             raise Impossible(f"its settings are of a Regrow that this one does not understand: {what}") from None
-        folder, here = self._here.find(resolved.prior)
-        if here != resolved.prior_sha256:
-            said.append(f"the prior {resolved.prior!r} is another: {here[:12]} here, {resolved.prior_sha256[:12]} then")
+        folder = self._found("prior", resolved.prior, resolved.prior_sha256, said)
+        wanted = resolved.guidance_vae
+        beside = self._found("autoencoder", wanted.name, wanted.sha256, said) if wanted else None
         if resolved.mask is not None and resolved.mask.kind == "uploaded":
             raise Impossible("its mask image was uploaded, and is not in the archive")
         work, original = self._work(row, resolved, said)
@@ -131,8 +133,16 @@ class Verifier:
         if sketch.is_copied:
             return finished(sketch, sketch.x)[0]
         keep = None if sketch.keep is None else sketch.keep[None]
-        (x,) = regrow(self._here.load(folder), resolved, sketch.x[None], keep, [work.seed], lambda _done, _steps: None)
+        prior = told(self._here.load(folder), resolved)
+        guide = kept_autoencoder(beside, str(prior.device)) if beside else None
+        (x,) = regrow(prior, resolved, sketch.x[None], keep, [work.seed], lambda _done, _steps: None, guide)
         return finished(sketch, x)[0]
+
+    def _found(self, what: str, name: str, sha256: str, said: list[str]) -> Path:
+        folder, here = self._here.find(name)
+        if here != sha256:
+            said.append(f"the {what} {name!r} is another: {here[:12]} here, {sha256[:12]} then")
+        return folder
 
     def _work(self, row: Mapping[str, Any], resolved: ResolvedSpec, said: list[str]) -> tuple[Work, bytes]:
         """What the item was made of, and its original's bytes."""
@@ -148,6 +158,7 @@ class Verifier:
         work = Work(
             item_id=0,
             job_id="",
+            dataset_id="",
             token="",
             variant=row["variant"],
             seed=row["seed"],

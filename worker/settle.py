@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import items, logs
+from shared import images, items, logs
 from shared.errors import RegrowError
 from shared.items import Result, Work
 from shared.storage import result_key, sha256
@@ -95,7 +95,9 @@ def _settle(
     data, image_format = finished(sketch, x)
     key = result_key(work.job_id, work.item_id, work.token, EXTENSIONS[image_format])
     studio.storage.write(key, data)
-    measures = of_the_canvas(sketch, x) | of_the_file(sketch, data)
+    new = images.open_image(data, work.path)
+    measures = of_the_canvas(sketch, x) | of_the_file(sketch, new)
+    measures |= studio.neighbours.measure(studio.sessions, work, sketch.original, new)
     made_by = {**studio.made_by, "prior_sha256": resolved.prior_sha256, "batch": batch}
     result = Result(key, sha256(data), round(seconds, 3), measures, made_by)
     with studio.sessions.write() as session:

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from shared import images, plan
+from shared import images, plan, tell
 from shared.items import Work
-from shared.masks import Area, inside_area, share_hidden
+from shared.masks import Area, inside_area, labelled_area, share_hidden
 from shared.plan import Labels
-from shared.tell import box_tell
+from shared.similarity import ssim
 from worker.recipe import measured
 
 
@@ -59,37 +59,53 @@ def finished(sketch: Sketch, x: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[
     return images.encode(image, image_format), image_format
 
 
-def of_the_file(sketch: Sketch, data: bytes) -> dict[str, float]:
-    """Of the written file: how far the pixels that were to be the original's are from it, in its grey levels, and the
-    tell of its boxes."""
-    labels, resolved, boxes = sketch.labels, sketch.work.resolved, plan.corners(sketch.labels.boxes)
-    made = images.open_image(data, sketch.work.path)
-    new, old = images.colours(made), images.colours(sketch.original)
+def of_the_file(sketch: Sketch, new: Image.Image) -> dict[str, float]:
+    """Of the written file, opened: how far the pixels that were to be the original's are from it, in its grey levels;
+    how far the others are, in shares of white, and whether they are brighter; the seam between both; the tell of the
+    boxes."""
+    labels, resolved, white = sketch.labels, sketch.work.resolved, sketch.work.white
+    made, old = images.colours(new), images.colours(sketch.original)
     area = plan.protected(sketch.keep, sketch.placement, labels, resolved)
+    by = made - old
     measures: dict[str, float] = {}
     if area.any():
-        measures["largest_difference"] = int(np.abs(new[:, area] - old[:, area]).max())
-    tell = box_tell(new, old, boxes, gap=plan.FEATHER * max(made.size), white=sketch.work.white)
-    return measures | ({} if tell is None else {"box_tell": round(tell, 3)})
+        measures["largest_difference"] = int(np.abs(by[:, area]).max())
+    regrown = by[:, ~area]
+    if regrown.size:
+        measures["change"] = round(float(np.abs(regrown).mean()) / white, 4)
+        measures["drift"] = round(float(regrown.mean()) / white, 4)
+    energies = tell.energy(made, white), tell.energy(old, white)
+    wide = plan.FEATHER * max(new.size)
+    step = tell.seam(*energies, area, plan.feather(sketch.placement, resolved) + 1) if area.any() else None
+    box_tell = tell.of_energies(*energies, plan.corners(labels.boxes), wide)
+    found = {"seam": step, "box_tell": box_tell}
+    return measures | {name: round(value, 3) for name, value in found.items() if value is not None}
 
 
 def of_the_canvas(sketch: Sketch, x: np.ndarray[Any, np.dtype[np.float32]]) -> dict[str, float]:
-    """Before blending, on the canvas: share hidden, and PSNR in dB of kept and of hidden pixels to the original.
+    """Before blending, on the canvas: share hidden; PSNR in dB and SSIM to the original, of kept pixels and of the
+    labelled boxes; PSNR of hidden pixels.
 
-    Where no pixels are hidden: PSNR of the picture, and of what the operator tells of it.
+    Where no pixels are hidden: PSNR of the picture, and of what the operator tells of it, in place of kept and hidden.
     """
     if sketch.is_copied:
         return {"hidden_share": 0.0}
     inside = inside_area(sketch.placement)
     x = np.clip(x, -1, 1)
     error = ((x - sketch.x) ** 2).mean(axis=0)
+    boxes = labelled_area(sketch.labels.scene(sketch.placement), 0) & inside
+    grey = x.mean(axis=0), sketch.x.mean(axis=0)
+    measures = {"psnr_boxes": _psnr(error[boxes]), "ssim_boxes": ssim(*grey, boxes)} if boxes.any() else {}
     if sketch.keep is None:
         seen, known = (measured(sketch.work.resolved, picture) for picture in (x, sketch.x))
-        return {"psnr": _psnr(error[inside]), "psnr_measured": _psnr((seen - known) ** 2)}
+        return {"psnr": _psnr(error[inside]), "psnr_measured": _psnr((seen - known) ** 2), **measures}
+    kept = sketch.keep & inside
     return {
         "hidden_share": round(share_hidden(sketch.keep, inside), 4),
-        "psnr_kept": _psnr(error[sketch.keep & inside]),
+        "psnr_kept": _psnr(error[kept]),
         "psnr_hidden": _psnr(error[~sketch.keep]),
+        "ssim_kept": ssim(*grey, kept),
+        **measures,
     }
 
 

@@ -13,6 +13,7 @@ from shared.db import Sessions
 from shared.figures import Meter
 from shared.settings import Settings
 from shared.storage import Storage
+from worker.neighbours import Neighbours
 from worker.priors.cache import PriorCache
 
 
@@ -43,6 +44,7 @@ class Studio:
     stop: Callable[[], bool]
     """Asked between steps: is this process to end, because nobody waits for it any more?"""
     meter: Meter = field(default_factory=Meter)
+    neighbours: Neighbours = field(default_factory=Neighbours)
 
     def folders(self, session: Session) -> dict[str, Path]:
         """Where each prior that can be used at this moment lies, by its hash: also what was trained or added since."""

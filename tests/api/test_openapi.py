@@ -66,6 +66,8 @@ def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> 
         "get_card_picture",
         "get_measures",
         "preview_filters",
+        "get_report",
+        "get_methods",
         "get_archive",
         "pack_job",
         "forget_images",

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 from service import HEIGHT, MISSING, WIDTH, Service, on_both_databases, png
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from shared.models import Archive, Image, Item
+from shared.models import Archive, Image, Item, Review, Verdict
 from shared.queue import Task
 
 
@@ -273,3 +273,32 @@ def test_what_a_review_cannot_be_is_said(service: Service) -> None:
     service.get(f"{path}/reviews/{MISSING}", 404)
     service.get(f"/v1/jobs/{MISSING}/reviews", 404)
     post(service, f"{path}/reviews", {"count": 1}, 422)
+
+
+def test_the_report_of_a_job_comes_with_a_policy_that_lets_it_load_nothing_and_its_methods_as_text(
+    service: Service,
+) -> None:
+    path, items = over(service)
+    judge(service, path, **{f"_{items[0]}": "reject"})
+    answer = service.client.get(f"{path}/report")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "sandbox" in policy
+    assert "rejected: no reason given" in answer.text
+    assert answer.text.count("<figure>") > 0
+    methods = service.client.get(f"{path}/methods")
+    assert methods.headers["content-type"] == "text/markdown; charset=utf-8"
+    assert "of which 5 are used" in methods.text
+    for what in ("report", "methods"):
+        service.get(f"/v1/jobs/{MISSING}/{what}", 404)
+
+
+@on_both_databases
+def test_what_is_judged_and_reviewed_goes_with_its_job(service: Service) -> None:
+    path, items = over(service)
+    judge(service, path, **{f"_{items[0]}": "reject"})
+    begun(service, path, count=3)
+    assert service.client.delete(path).status_code == 204
+    with service.sessions.read() as session:
+        assert list(session.scalars(select(Verdict))) == list(session.scalars(select(Review))) == []

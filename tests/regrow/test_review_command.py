@@ -28,3 +28,12 @@ def test_a_rule_that_is_none_is_wrong_usage_and_one_of_no_measure_is_refused(run
     refused = run("pack", finished["id"], "--drop", "beauty < 3")
     assert refused.exit_code == 4
     assert "there is no measure 'beauty'" in refused.output
+
+
+def test_a_report_is_saved_as_a_page_or_as_a_paragraph(run, finished, tmp_path):
+    page, text = tmp_path / "report.html", tmp_path / "methods.md"
+    assert run("report", finished["id"], "-o", page).exit_code == 0
+    assert run("report", finished["id"], "-o", text).exit_code == 0
+    assert page.read_text().startswith("<!doctype html>")
+    assert text.read_text().startswith("# Methods")
+    assert run("report", finished["id"], "-o", tmp_path / "report.pdf").exit_code == 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from shared.tell import box_tell
+from shared.tell import box_tell, energy, seam
 
 BOX = np.array([[0.4, 0.4, 0.6, 0.6]])
 INSIDE = np.s_[:, 40:60, 40:60]
@@ -83,3 +83,30 @@ def test_a_box_at_the_border_has_the_ring_that_is_in_the_picture(corner: float) 
     area = np.s_[:, 90:, 90:] if corner else np.s_[:, :10, :10]
     result[area] = original[area]
     assert box_tell(result, original, box) == pytest.approx(4, rel=1e-2)
+
+
+def test_a_step_where_the_originals_pixels_end_is_a_seam_and_a_smooth_change_is_less_of_one() -> None:
+    original, area = noise(scale=5), np.zeros((100, 100), dtype=np.bool_)
+    area[40:60, 40:60] = True
+    old = energy(original)
+    assert seam(old, old, area, reach=3) == pytest.approx(1)
+    stepped = np.where(area, original, original + 60)
+    far = np.arange(100)
+    outside = np.maximum(np.maximum(40 - far, far - 59), 0)
+    distance = np.maximum(outside[:, None], outside[None, :])
+    faded = original + 60 * np.clip(distance / 20, 0, 1)
+    hard, soft = (seam(energy(new), old, area, reach=3) for new in (stepped, faded))
+    assert hard is not None
+    assert soft is not None
+    assert hard > 2.5
+    assert 0.9 < soft < 1.2
+
+
+def test_what_is_far_from_the_edge_is_no_seam_and_without_an_edge_there_is_none() -> None:
+    original, area = noise(), np.zeros((100, 100), dtype=np.bool_)
+    area[40:60, 40:60] = True
+    changed = original.copy()
+    changed[:, :20] = 0
+    assert seam(energy(changed), energy(original), area, reach=5) == pytest.approx(1)
+    for none in (np.zeros_like(area), np.ones_like(area)):
+        assert seam(energy(changed), energy(original), none, reach=5) is None

@@ -15,11 +15,13 @@ from expanding import expand_next, items, run, with_prior
 from live import until
 from PIL import Image as Picture
 from sqlalchemy import select
+from sqlalchemy.orm import undefer
 
 from samples.phantoms import write_dataset
 from shared import items as life
-from shared import jobs, plan
-from shared.models import Item, Job
+from shared import jobs, likeness, plan
+from shared.measures import MEASURES
+from shared.models import Image, Item, Job
 from shared.spec import ResolvedSpec
 from shared.states import ItemState
 from shared.storage import Folder, source_key
@@ -44,7 +46,39 @@ def test_every_item_ends_done_with_an_image_of_its_sources_size_and_mode(studio:
         assert (picture.size, picture.mode) == ((item.image.width, item.image.height), item.image.mode)
         assert item.measures is not None
         assert 0.2 < item.measures["hidden_share"] < 0.95
+        assert set(item.measures) == set(MEASURES) - {"psnr", "psnr_measured", "seconds"}
+        assert 0 < item.measures["change"] < 0.5
+        assert abs(item.measures["drift"]) < item.measures["change"]
+        assert 0 < item.measures["source_distance"] < item.measures["nearest_distance"] + 1
+        assert item.measures["psnr_hidden"] < item.measures["psnr_boxes"] < 60
+        assert -1 < item.measures["ssim_boxes"] < 1
     assert len(set(hashes(studio).values())) == 6
+
+
+def test_a_new_image_is_compared_with_the_others_of_its_dataset_and_not_with_copies_of_its_source(
+    studio: Studio, make_job: MakeJob, repack: Repack, phantoms: Path
+) -> None:
+    with zipfile.ZipFile(phantoms) as source:
+        names = sorted(name for name in source.namelist() if name.startswith("images/train"))
+        data, label = source.read(names[0]), source.read(names[0].replace("images", "labels").replace(".jpg", ".txt"))
+    copy = {"images/train/copy.jpg": data, "labels/train/copy.txt": label}
+    make_job(repack(copy), variants=1, max_images=1)
+    run(studio)
+    (item,) = items(studio)
+    with studio.sessions.read() as session:
+        images = session.scalars(select(Image).options(undefer(Image.likeness)).order_by(Image.path)).all()
+    assert len(images) == 5
+    made = Picture.open(io.BytesIO(studio.storage.read(item.result_key or "")))
+    known = {image.sha256: image.likeness or b"" for image in images}
+    own = known.pop(item.image.sha256)
+    assert len(known) == 3
+    seen = likeness.likeness(made)
+    assert item.measures is not None
+    to_others = likeness.distances(seen, likeness.rows(list(known.values())))
+    assert item.measures["nearest_distance"] == pytest.approx(float(to_others.min()), abs=1e-3)
+    assert item.measures["source_distance"] == pytest.approx(
+        float(likeness.distances(seen, likeness.rows([own]))[0]), abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("kind", ["inpaint", "gaussian_blur", "motion_blur", "downsample", "jpeg"])
@@ -78,7 +112,12 @@ def test_where_no_pixels_are_hidden_the_measures_tell_the_picture_from_what_was_
     sketch = dataclasses.replace(sketch, x=sketch.x / 2)
     checkers = 0.1 * (-1.0) ** np.indices(sketch.x.shape).sum(0, dtype=np.float32)
     measures = of_the_canvas(sketch, (sketch.x + checkers).astype(np.float32))
-    assert measures == {"psnr": pytest.approx(26.02, abs=0.01), "psnr_measured": pytest.approx(70, abs=30)}
+    measures = {name: measures[name] for name in ("psnr", "psnr_measured", "psnr_boxes")}
+    assert measures == {
+        "psnr": pytest.approx(26.02, abs=0.01),
+        "psnr_measured": pytest.approx(70, abs=30),
+        "psnr_boxes": pytest.approx(26.02, abs=0.01),
+    }
     run(studio)
 
 

@@ -120,7 +120,10 @@ def test_without_labels_an_image_is_left_alone_or_regrown_or_copied(
     assert regrown.measures["hidden_share"] == pytest.approx(1 - plan.UNIFORM_SHARE, abs=0.03)
     assert not np.array_equal(made(studio, regrown), source(studio, regrown))
     assert np.array_equal(made(studio, copied), source(studio, copied))
-    assert copied.measures == {"hidden_share": 0.0}
+    assert copied.measures is not None
+    nearest = copied.measures.pop("nearest_distance")
+    assert copied.measures == {"hidden_share": 0.0, "change": 0.0, "drift": 0.0, "source_distance": 0.0}
+    assert nearest > 0
 
 
 def test_a_job_of_copies_alone_loads_no_prior(studio: Studio, make_job: MakeJob, repack: Repack) -> None:
