@@ -26,6 +26,7 @@ from api.rate import Rate
 from api.reception import RightOfWay
 from api.routes import (
     archives,
+    audit,
     datasets,
     events,
     filters,
@@ -73,6 +74,7 @@ _TAGS = [
     {"name": "priors", "description": "The models that regrow what is hidden."},
     {"name": "trainings", "description": "Priors of one's own, while they are trained."},
     {"name": "session", "description": "Whose key it is, and signing in with it in a browser."},
+    {"name": "audit", "description": "Who did what."},
     {"name": "health", "description": "For those who run the service."},
 ]
 _SCHEMES = {
@@ -116,7 +118,7 @@ def create_app(
     feeds, right_of_way, metrics = Feeds(sessions, watch), RightOfWay(), Metrics(sessions)
     app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, feeds, right_of_way, rate, metrics)
     looked_at = (jobs, events, items, verdicts, reviews, filters, archives)
-    for routes in (datasets, uploads, masks, *looked_at, receipts, priors, trainings):
+    for routes in (datasets, uploads, masks, *looked_at, receipts, priors, trainings, audit):
         app.include_router(routes.router, dependencies=[Depends(counted)], responses=documented(429))
     for routes in (session, health):
         app.include_router(routes.router)
