@@ -31,8 +31,8 @@ test: install  ## Run all tests, those against a real Redis and a real PostgreSQ
 chaos: install  ## Kill whatever runs a job, at random, 200 times (KILLS=1000 for more), and see that nothing is lost
 	OMP_NUM_THREADS=1 .venv/bin/python tests/faults/chaos.py --kills $(KILLS) --seed $(SEED)
 
-fuzz: install  ## Feed the readers of labels with rubbish for an hour or so; what it finds is tried first the next time
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 tests/fuzz --hypothesis-profile long
+fuzz: install  ## Feed the readers of labels, and the API, with rubbish for an hour or so
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 tests/fuzz tests/api/test_schema.py --hypothesis-profile long
 
 check: install  ## Formatting, lint, types, import contracts
 	.venv/bin/ruff format --check

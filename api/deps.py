@@ -12,8 +12,10 @@ from api.feeds import Feeds
 from api.metrics import Metrics
 from api.rate import Rate
 from api.reception import RightOfWay
+from api.trail import Trail
 from api.watch import Watch
 from shared import logs
+from shared.audit import Actor
 from shared.db import Sessions
 from shared.queue import Enqueue
 from shared.settings import Settings
@@ -84,6 +86,13 @@ WatchDep = Annotated[Watch, Depends(_watch)]
 
 Caller = Annotated[str, Depends(_project)]
 """The caller's project, which owns what is made and asked for."""
+
+
+async def _trail(parts: PartsDep, caller: CallerDep) -> Trail:
+    return Trail(parts.sessions, Actor(caller.project, caller.name))
+
+
+TrailDep = Annotated[Trail, Depends(_trail)]
 
 
 async def counted(parts: PartsDep, caller: CallerDep) -> None:

@@ -27,6 +27,7 @@ from api.reception import RightOfWay
 from api.routes import (
     accounts,
     archives,
+    audit,
     datasets,
     events,
     filters,
@@ -74,6 +75,7 @@ _TAGS = [
     {"name": "priors", "description": "The models that regrow what is hidden."},
     {"name": "trainings", "description": "Priors of one's own, while they are trained."},
     {"name": "session", "description": "Whose key it is, and signing in with it in a browser."},
+    {"name": "audit", "description": "Who did what."},
     {"name": "health", "description": "For those who run the service."},
 ]
 _SCHEMES = {
@@ -117,7 +119,7 @@ def create_app(
     feeds, right_of_way, metrics = Feeds(sessions, watch), RightOfWay(), Metrics(sessions)
     app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, feeds, right_of_way, rate, metrics)
     looked_at = (jobs, events, items, verdicts, reviews, filters, accounts, archives)
-    for routes in (datasets, uploads, masks, *looked_at, receipts, priors, trainings):
+    for routes in (datasets, uploads, masks, *looked_at, receipts, priors, trainings, audit):
         app.include_router(routes.router, dependencies=[Depends(counted)], responses=documented(429))
     for routes in (session, health):
         app.include_router(routes.router)

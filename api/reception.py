@@ -11,7 +11,9 @@ from anyio import CancelScope, Event, move_on_after
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from api.trail import Trail
 from shared import uploads
+from shared.audit import Action
 from shared.db import Sessions
 from shared.errors import ChecksumMismatch, Gone, Locked, TooLarge
 from shared.storage import Storage
@@ -59,6 +61,7 @@ class Reception:
 
     sessions: Sessions
     storage: Storage
+    trail: Trail
     expires: float
     file: BinaryIO
     upload: Growing
@@ -96,6 +99,8 @@ class Reception:
                 self.storage.gather(self.upload.key)
         with self.sessions.write() as session:
             expires_at = uploads.keep(session, self.upload, self.written, self.expires)
+            if self.written == self.upload.size:
+                self.trail.note(session, Action.UPLOADED, f"/v1/datasets/{self.upload.id}")
         self.upload = replace(self.upload, received=self.written)
         return expires_at
 
@@ -115,6 +120,7 @@ def _room() -> Iterator[None]:
 def receiving(
     sessions: Sessions,
     storage: Storage,
+    trail: Trail,
     upload: Growing,
     checksum: tuple["_Hash", bytes] | None,
     expires: float,
@@ -128,7 +134,7 @@ def receiving(
             raise Gone(f"Of upload {upload.id} bytes were lost. Begin anew.")
         file.truncate(upload.received)
         file.seek(upload.received)
-        yield Reception(sessions, storage, expires, file, upload, checksum)
+        yield Reception(sessions, storage, trail, expires, file, upload, checksum)
 
 
 async def pieces(request: Request) -> AsyncGenerator[bytes]:

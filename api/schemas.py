@@ -10,6 +10,7 @@ from api import tus
 from api.problems import Place
 from api.report import Counts, Report
 from shared import estimates, models
+from shared.audit import Action
 from shared.filters import Threshold
 from shared.jobs import outdated
 from shared.priors import BUILTIN
@@ -501,3 +502,27 @@ class Readiness(BaseModel):
             }
         ],
     )
+
+
+class AuditEntry(BaseModel):
+    """Something that somebody did."""
+
+    id: str
+    created_at: Time
+    by: str = Field(description="The name of the key that was used; `local` without one.")
+    action: Action
+    object: str = Field(
+        description="The path of what it was done to; there may be nothing any more.", examples=["/v1/jobs/…/archive"]
+    )
+    count: int = Field(description="To how many things in that: images that were forgotten, items that were judged.")
+
+    @classmethod
+    def from_row(cls, row: models.AuditEntry) -> Self:
+        return cls(
+            id=row.id,
+            created_at=row.created_at,
+            by=row.by,
+            action=Action(row.action),
+            object=row.object,
+            count=row.count,
+        )

@@ -8,6 +8,19 @@ JobState = Literal[
 ]
 Wait = Literal["engine_changed", "prior_changed", "prior_gone", "no_worker", "no_gpu", "storage_low", "storage_away"]
 ItemState = Literal["pending", "running", "done", "failed", "cancelled"]
+Action = Literal[
+    "uploaded",
+    "created",
+    "downloaded",
+    "judged",
+    "paused",
+    "resumed",
+    "cancelled",
+    "retried",
+    "upgraded",
+    "forgot",
+    "deleted",
+]
 TrainingState = Literal["pending", "running", "done", "failed", "cancelled"]
 
 
@@ -235,6 +248,17 @@ class Forgotten(TypedDict):
     counts: dict[str, int]
     priors: list[dict[str, Any]]
     files_waiting: int
+
+
+class AuditEntry(TypedDict):
+    """Something that somebody did to what is, or was, at the path `object`."""
+
+    id: str
+    created_at: str
+    by: str
+    action: Action
+    object: str
+    count: int
 
 
 class Prior(TypedDict):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from regrow import DEFAULT_URL, autostart, forget, keys, manage, occasion, priors, report, review, upkeep, verify
+from regrow import DEFAULT_URL, audit, autostart, forget, keys, manage, occasion, priors, report, review, upkeep, verify
 from regrow.options import (
     AsJson,
     Format,
@@ -275,6 +275,7 @@ def sheet(
 
 manage.register(app)
 review.register(app)
+audit.register(app)
 forget.register(app)
 upkeep.register(app)
 verify.register(app)

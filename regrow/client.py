@@ -9,13 +9,14 @@ with Client() as regrow:
 import io
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from regrow import DEFAULT_URL, pieces
 from regrow.answers import (
+    AuditEntry,
     Dataset,
     Estimate,
     Filter,
@@ -236,6 +237,12 @@ class Client(Judging):
 
     def receipt(self, receipt_id: str) -> Forgotten:
         return cast(Forgotten, parsed(self._wire.get(f"/v1/receipts/{receipt_id}")))
+
+    def audit(self, thing: str | None = None, actions: Iterable[str] = ()) -> Iterator[AuditEntry]:
+        """Who did what, newest first, page by page: of all things or of one and what is in it, given by its path as
+        `/v1/jobs/ID`; all actions or some."""
+        asked = [*([("object", thing)] if thing else []), *(("action", action) for action in actions)]
+        return self._pages("/v1/audit", f"&{urlencode(asked)}" if asked else "")
 
     def items(self, job_id: str, state: ItemState | None = None) -> Iterator[Item]:
         """The items of a job, or those in one state, page by page."""

@@ -84,12 +84,8 @@ def create(session: Session, owner: str, spec: TrainingSpec, key: str | None = N
         Invalid: the prior to start from is not there, or the images cannot be used.
         KeyReused: the key belongs to another request.
     """
-    request = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
-    known = session.scalar(select(Training).where(Training.owner == owner, Training.key == key)) if key else None
-    if known:
-        if known.request_sha256 != request:
-            raise KeyReused(f"The Idempotency-Key {key!r} was sent with another request before. Use a new key.")
-        return known
+    if earlier := sent_before(session, owner, spec, key):
+        return earlier
     dataset = datasets.get_ready(session, owner, spec.dataset_id)
     # Nobody deletes it, nor the prior it starts from, before this is written.
     session.execute(select(Dataset.id).where(Dataset.id == dataset.id).with_for_update(read=True))
@@ -104,7 +100,7 @@ def create(session: Session, owner: str, spec: TrainingSpec, key: str | None = N
         name=spec.name,
         dataset_id=dataset.id,
         key=key,
-        request_sha256=request,
+        request_sha256=_hash(spec),
         settings=spec.settings.model_dump(mode="json"),
         init=init.name if init else None,
         init_sha256=init.sha256 if init else None,
@@ -115,6 +111,14 @@ def create(session: Session, owner: str, spec: TrainingSpec, key: str | None = N
     session.flush()
     priors.check_free(session, training.owner, training.name, training.id)
     return training
+
+
+def sent_before(session: Session, owner: str, spec: TrainingSpec, key: str | None) -> Training | None:
+    """The training that the same request under the same key has made, if one has. Raises KeyReused."""
+    known = session.scalar(select(Training).where(Training.owner == owner, Training.key == key)) if key else None
+    if known is not None and known.request_sha256 != _hash(spec):
+        raise KeyReused(f"The Idempotency-Key {key!r} was sent with another request before. Use a new key.")
+    return known
 
 
 def waits_for(session: Session, some: Sequence[Training]) -> dict[str, Wait]:
@@ -178,6 +182,10 @@ def delete_of(session: Session, dataset_id: str) -> None:
         if training.state in LIVE_TRAINING:
             raise Conflict(f"The prior {training.name!r} is being trained on this dataset. Cancel that first.")
         delete(session, training)
+
+
+def _hash(spec: TrainingSpec) -> str:
+    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
 
 
 def _refuse(settings: TrainingSettings, dataset: Dataset, images: list[Image]) -> None:

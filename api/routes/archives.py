@@ -8,12 +8,13 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
 from api import problems, schemas
-from api.deps import Caller, Parts, PartsDep
+from api.deps import Caller, Parts, PartsDep, TrailDep
 from api.downloads import answers, download
 from api.problems import documented
 from api.routes import HexId
 from api.routes.filters import Filters
 from shared import archives, jobs, packing, progress
+from shared.audit import Action
 from shared.models import Archive, Job
 from shared.queue import Task
 from shared.states import ArchiveState
@@ -36,6 +37,7 @@ def get_archive(
     job_id: HexId,
     caller: Caller,
     parts: PartsDep,
+    trail: TrailDep,
     request: Request,
     partial: Annotated[
         bool,
@@ -51,8 +53,12 @@ def get_archive(
     `partial` it is 409 only while no image is done. One that was removed to save space (`pruned`) is built again when
     it is asked for.
     """
+    return trail.downloaded(request, _answer(job_id, caller, parts, request, partial=partial))
+
+
+def _answer(job_id: str, owner: str, parts: Parts, request: Request, *, partial: bool) -> Response:
     with parts.sessions.read() as session:
-        job = jobs.get(session, caller, job_id)
+        job = jobs.get(session, owner, job_id)
         archive = job.archive
         if partial and (archive is None or archive.state in (ArchiveState.BUILDING, ArchiveState.FAILED)):
             contents = packing.collect(session, job_id)
@@ -66,7 +72,7 @@ def get_archive(
             return problems.response(409, f"The archive could not be built: {archive.error}")
         key, sha256, name = archive.key, archive.sha256, packing.file_name(job)
     if key is None or sha256 is None:
-        return _anew(request, parts, caller, job_id)
+        return _anew(request, parts, owner, job_id)
     presigned = parts.settings.presigned_downloads
     return download(request, parts.storage, key, sha256, name=name, presigned=presigned)
 
@@ -83,7 +89,9 @@ def _anew(request: Request, parts: Parts, caller: str, job_id: str) -> Response:
 
 
 @router.post("", status_code=202, summary="Have the archive built anew", responses=documented(400, 404, 409, 413, 422))
-def pack_job(job_id: HexId, wanted: Filters, caller: Caller, parts: PartsDep, response: Response) -> schemas.Archive:
+def pack_job(
+    job_id: HexId, wanted: Filters, caller: Caller, parts: PartsDep, trail: TrailDep, response: Response
+) -> schemas.Archive:
     """Without what was rejected, and without images that do not pass the filters: the next revision, with an ETag of
     its own. It does nothing where the archive is, or is becoming, just that.
 
@@ -93,6 +101,8 @@ def pack_job(job_id: HexId, wanted: Filters, caller: Caller, parts: PartsDep, re
     with parts.sessions.write() as session:
         job = jobs.get(session, caller, job_id)
         ordered = jobs.pack(session, job, wanted.filters)
+        if ordered:
+            trail.note(session, Action.CREATED, f"/v1/jobs/{job_id}/archive")
         archive = schemas.Archive.from_row(session.get_one(Archive, job_id), job)
     if ordered:
         parts.watch.forget(caller, job_id)

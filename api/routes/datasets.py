@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from sqlalchemy import select
 
 from api import schemas
-from api.deps import Caller, PartsDep, SessionsDep, StorageDep
+from api.deps import Caller, PartsDep, SessionsDep, StorageDep, TrailDep
 from api.downloads import answers, download, drawn, known
 from api.pages import AskedDep, Page
 from api.problems import documented
 from api.routes import HexId, Number
 from shared import caps, datasets, jobs, previews
+from shared.audit import Action
 from shared.errors import Fault, Invalid, TooLarge
 from shared.models import Dataset, Image
 from shared.queue import Task
@@ -69,6 +70,7 @@ def create_dataset(
     file: Annotated[UploadFile, File(description="A zip: images, and labels as YOLO, COCO or Pascal VOC have them.")],
     caller: Caller,
     parts: PartsDep,
+    trail: TrailDep,
     response: Response,
     reading: ReadingDep,
     name: Annotated[str, Form(max_length=_MAX_NAME, description="A name for people; left out: that of the file.")] = "",
@@ -95,6 +97,7 @@ def create_dataset(
         with parts.sessions.write() as session:
             title = shown_name(name, file.filename or "")
             row = datasets.create(session, caller, dataset_id, title, file.size, reading)
+            trail.note(session, Action.UPLOADED, f"{PATH}/{dataset_id}")
             made = schemas.Dataset.from_row(row)
     except BaseException:
         parts.storage.delete(upload_key(dataset_id))
@@ -123,7 +126,7 @@ def get_dataset(dataset_id: HexId, caller: Caller, sessions: SessionsDep, respon
 
 
 @router.delete("/{dataset_id}", status_code=204, summary="Delete a dataset", responses=documented(404, 409, 422))
-def delete_dataset(dataset_id: HexId, caller: Caller, parts: PartsDep) -> None:
+def delete_dataset(dataset_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> None:
     """With it go all jobs that were made of it, their images and archives: variants contain pixels of the originals.
 
     409 while one of its jobs is not over. An original that another dataset has too stays with that one. The files
@@ -131,6 +134,8 @@ def delete_dataset(dataset_id: HexId, caller: Caller, parts: PartsDep) -> None:
     """
     with parts.sessions.write() as session:
         deleted = jobs.delete_dataset(session, caller, dataset_id)
+        for thing in [f"{PATH}/{dataset_id}", *(f"/v1/jobs/{job_id}" for job_id in deleted)]:
+            trail.note(session, Action.DELETED, thing)
     for job_id in deleted:
         parts.watch.forget(caller, job_id)
 
@@ -162,13 +167,19 @@ def list_images(
     responses=answers("image/*"),
 )
 def get_image_file(
-    dataset_id: HexId, image_id: Number, caller: Caller, sessions: SessionsDep, storage: StorageDep, request: Request
+    dataset_id: HexId,
+    image_id: Number,
+    caller: Caller,
+    sessions: SessionsDep,
+    storage: StorageDep,
+    trail: TrailDep,
+    request: Request,
 ) -> Response:
     """The original's bytes."""
     with sessions.read() as session:
         image = datasets.get_image(session, caller, dataset_id, image_id)
         digest, kind = image.sha256, f"image/{image.format.lower()}"
-    return download(request, storage, source_key(digest), digest, kind=kind)
+    return trail.downloaded(request, download(request, storage, source_key(digest), digest, kind=kind))
 
 
 @router.get(

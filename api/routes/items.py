@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
 from api import schemas
-from api.deps import Caller, Parts, PartsDep, SessionsDep, StorageDep
+from api.deps import Caller, Parts, PartsDep, SessionsDep, StorageDep, TrailDep
 from api.downloads import answers, download, drawn, known
 from api.pages import AskedDep, Page
 from api.pictures import png
@@ -80,7 +80,13 @@ def get_item(job_id: HexId, item_id: Number, caller: Caller, sessions: SessionsD
     responses=answers("image/*", 409),
 )
 def get_item_image(
-    job_id: HexId, item_id: Number, caller: Caller, sessions: SessionsDep, storage: StorageDep, request: Request
+    job_id: HexId,
+    item_id: Number,
+    caller: Caller,
+    sessions: SessionsDep,
+    storage: StorageDep,
+    trail: TrailDep,
+    request: Request,
 ) -> Response:
     """As it is in the archive."""
     with sessions.read() as session:
@@ -90,7 +96,7 @@ def get_item_image(
         raise _no_image(item_id, state)
     answer = download(request, storage, key, digest)
     answer.headers.update(_ASK)
-    return answer
+    return trail.downloaded(request, answer)
 
 
 @router.get(

@@ -8,12 +8,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
 from api import schemas
-from api.deps import Caller, Parts, PartsDep, SessionsDep, WatchDep
+from api.deps import Caller, Parts, PartsDep, SessionsDep, TrailDep, WatchDep
 from api.downloads import known
 from api.pages import AskedDep, Page
 from api.problems import documented
 from api.routes import HexId, IdempotencyKey
+from api.trail import Trail
 from shared import caps, estimates, jobs, priors, progress, webhooks
+from shared.audit import Action
 from shared.models import Job
 from shared.queue import Task
 from shared.spec import ExpansionSpec
@@ -29,6 +31,7 @@ def create_job(
     spec: ExpansionSpec,
     caller: Caller,
     parts: PartsDep,
+    trail: TrailDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Job:
@@ -38,10 +41,10 @@ def create_job(
     images and their archive would not fit on the disk: `needed` and `free` are bytes.
     """
     try:
-        job = _create(parts, caller, spec, idempotency_key)
+        job = _create(parts, trail, caller, spec, idempotency_key)
     except IntegrityError:
         # The same request came twice at the same moment, or its dataset was being deleted: now either is a fact.
-        job = _create(parts, caller, spec, idempotency_key)
+        job = _create(parts, trail, caller, spec, idempotency_key)
     response.headers.update({"Location": f"{PATH}/{job.id}", "Retry-After": "1"})
     return job
 
@@ -86,39 +89,41 @@ async def get_job(job_id: HexId, caller: Caller, watch: WatchDep, request: Reque
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job", responses=documented(404, 422))
-def cancel_job(job_id: HexId, caller: Caller, parts: PartsDep) -> schemas.Job:
+def cancel_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.Job:
     """Items that wait end at once, running ones when their worker next looks. It does nothing to a job that is over.
 
     What was done stays, and is put into the archive. `/retry` takes the cancel back.
     """
-    return _tell(parts, caller, job_id, jobs.cancel)
+    return _tell(parts, trail, caller, job_id, jobs.cancel, Action.CANCELLED)
 
 
 @router.post("/{job_id}/pause", summary="Pause a job", responses=documented(404, 422))
-def pause_job(job_id: HexId, caller: Caller, parts: PartsDep) -> schemas.Job:
+def pause_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.Job:
     """Workers take nothing more of it; what they are at is finished. It does nothing to a job that is over."""
-    return _tell(parts, caller, job_id, jobs.pause)
+    return _tell(parts, trail, caller, job_id, jobs.pause, Action.PAUSED)
 
 
 @router.post("/{job_id}/resume", summary="Let a paused job go on", responses=documented(404, 422))
-def resume_job(job_id: HexId, caller: Caller, parts: PartsDep) -> schemas.Job:
+def resume_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.Job:
     """It does nothing to a job that is not paused."""
-    return _tell(parts, caller, job_id, jobs.resume)
+    return _tell(parts, trail, caller, job_id, jobs.resume, Action.RESUMED)
 
 
 @router.post("/{job_id}/retry", summary="Try what failed or was cancelled again", responses=documented(404, 422))
-def retry_job(job_id: HexId, caller: Caller, parts: PartsDep) -> schemas.Job:
+def retry_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.Job:
     """Failed and cancelled items wait again, as if for the first time; items that are done stay.
 
     The archive is built anew afterwards. It does nothing where there is none of either.
     """
-    return _tell(parts, caller, job_id, jobs.retry)
+    return _tell(parts, trail, caller, job_id, jobs.retry, Action.RETRIED)
 
 
 @router.post(
     "/{job_id}/upgrade", summary="Go on with a new engine or prior", responses=documented(400, 404, 409, 413, 422)
 )
-def upgrade_job(job_id: HexId, wanted: schemas.Upgrade, caller: Caller, parts: PartsDep) -> schemas.Job:
+def upgrade_job(
+    job_id: HexId, wanted: schemas.Upgrade, caller: Caller, parts: PartsDep, trail: TrailDep
+) -> schemas.Job:
     """A job that was made for an earlier engine or prior waits (`waits_for`), because images of two engines are never
     mixed silently. This decides. Its settings stay. It does nothing to a job that fits already.
 
@@ -128,24 +133,27 @@ def upgrade_job(job_id: HexId, wanted: schemas.Upgrade, caller: Caller, parts: P
     def upgrade(session: Session, job: Job) -> None:
         jobs.upgrade(session, job, priors.find(session, job.owner, job.resolved["prior"]), wanted.done)
 
-    return _tell(parts, caller, job_id, upgrade)
+    return _tell(parts, trail, caller, job_id, upgrade, Action.UPGRADED)
 
 
 @router.delete("/{job_id}", status_code=204, summary="Delete a job", responses=documented(404, 422))
-def delete_job(job_id: HexId, caller: Caller, parts: PartsDep) -> None:
+def delete_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> None:
     """It is gone at once, with its items, images and archive, in whatever state it was; a worker that is at it stops.
 
     Images that another job has taken over stay with that one. The files follow within seconds.
     """
     with parts.sessions.write() as session:
         jobs.delete(session, jobs.get(session, caller, job_id))
+        trail.note(session, Action.DELETED, f"{PATH}/{job_id}")
     parts.watch.forget(caller, job_id)
 
 
-def _create(parts: Parts, owner: str, spec: ExpansionSpec, key: str | None) -> schemas.Job:
+def _create(parts: Parts, trail: Trail, owner: str, spec: ExpansionSpec, key: str | None) -> schemas.Job:
     with parts.sessions.write() as session:
         earlier = jobs.sent_before(session, owner, spec, key)
         job_id = (earlier or _new(session, parts, owner, spec, key)).id
+        if earlier is None:
+            trail.note(session, Action.CREATED, f"{PATH}/{job_id}")
     return _concluded(parts, owner, job_id)
 
 
@@ -162,9 +170,14 @@ def _new(session: Session, parts: Parts, owner: str, spec: ExpansionSpec, key: s
     return job
 
 
-def _tell(parts: Parts, owner: str, job_id: str, change: Callable[[Session, Job], object]) -> schemas.Job:
+def _tell(
+    parts: Parts, trail: Trail, owner: str, job_id: str, change: Callable[[Session, Job], object], action: Action
+) -> schemas.Job:
     with parts.sessions.write() as session:
-        change(session, jobs.get(session, owner, job_id))
+        job = jobs.get(session, owner, job_id)
+        before = _decided(job)
+        if change(session, job) or _decided(job) != before:
+            trail.note(session, action, f"{PATH}/{job_id}")
     return _concluded(parts, owner, job_id)
 
 
@@ -180,6 +193,11 @@ def _concluded(parts: Parts, owner: str, job_id: str) -> schemas.Job:
     if finished:
         parts.enqueue(Task.ARCHIVE)
     return job
+
+
+def _decided(job: Job) -> tuple[object, ...]:
+    """What changes when a job is told something that is not the case already."""
+    return job.paused_at, job.cancelled_at, job.finished_at, job.resolved
 
 
 def look(session: Session, owner: str, job_id: str) -> schemas.Job:

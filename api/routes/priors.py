@@ -8,11 +8,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from api import schemas
-from api.deps import Caller, Parts, PartsDep, SessionsDep
+from api.deps import Caller, Parts, PartsDep, SessionsDep, TrailDep
 from api.problems import documented
 from api.routes import IdempotencyKey, trainings
+from api.trail import Trail
 from shared import priors
 from shared import trainings as life
+from shared.audit import Action
 from shared.errors import NotFound
 from shared.models import Prior, Training
 from shared.queue import Task
@@ -46,7 +48,12 @@ def list_priors(caller: Caller, sessions: SessionsDep) -> schemas.Priors:
 
 @router.post("", status_code=202, summary="Train a prior", responses=documented(400, 404, 409, 413, 422))
 def create_prior(
-    spec: TrainingSpec, caller: Caller, parts: PartsDep, response: Response, idempotency_key: IdempotencyKey = None
+    spec: TrainingSpec,
+    caller: Caller,
+    parts: PartsDep,
+    trail: TrailDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> schemas.Training:
     """From the images of the dataset's split `train`; no other is looked at. A gpu worker does it, between the jobs,
     checkpoint by checkpoint; `Location` says how far it is. In the end there is a prior that jobs can name.
@@ -54,10 +61,10 @@ def create_prior(
     409 where the name belongs to a prior, or to another training that is not over.
     """
     try:
-        training = _create(parts, caller, spec, idempotency_key)
+        training = _create(parts, trail, caller, spec, idempotency_key)
     except IntegrityError:
         # The same request, or the same name, came twice at the same moment: now it is a fact.
-        training = _create(parts, caller, spec, idempotency_key)
+        training = _create(parts, trail, caller, spec, idempotency_key)
     parts.enqueue(Task.TRAIN)
     response.headers.update({"Location": f"{trainings.PATH}/{training.id}", "Retry-After": "1"})
     return training
@@ -71,12 +78,17 @@ def get_prior(name: Name, caller: Caller, sessions: SessionsDep) -> schemas.Prio
 
 
 @router.delete("/{name}", status_code=204, summary="Delete a prior", responses=documented(404, 409, 422))
-def delete_prior(name: Name, caller: Caller, sessions: SessionsDep) -> None:
+def delete_prior(name: Name, caller: Caller, sessions: SessionsDep, trail: TrailDep) -> None:
     """Only what was trained here can be deleted. 409 while a job that is not over, or a training, needs it."""
     with sessions.write() as session:
         priors.delete(session, caller, name)
+        trail.note(session, Action.DELETED, f"/v1/priors/{name}")
 
 
-def _create(parts: Parts, owner: str, spec: TrainingSpec, key: str | None) -> schemas.Training:
+def _create(parts: Parts, trail: Trail, owner: str, spec: TrainingSpec, key: str | None) -> schemas.Training:
     with parts.sessions.write() as session:
-        return trainings.told(session, [life.create(session, owner, spec, key)])[0]
+        earlier = life.sent_before(session, owner, spec, key)
+        training = earlier or life.create(session, owner, spec, key)
+        if earlier is None:
+            trail.note(session, Action.CREATED, f"{trainings.PATH}/{training.id}")
+        return trainings.told(session, [training])[0]

@@ -1,14 +1,17 @@
 """Images are forgotten, and there are receipts for it."""
 
+from collections import Counter
+
 from fastapi import APIRouter
 from sqlalchemy import select
 
-from api.deps import Caller, PartsDep, SessionsDep
+from api.deps import Caller, PartsDep, SessionsDep, TrailDep
 from api.pages import AskedDep, Page
 from api.problems import documented
 from api.receipts import Forget, Receipt
 from api.routes import HexId
 from shared import forgetting, jobs, models
+from shared.audit import Action
 from shared.db import Sessions
 from shared.queue import Task
 
@@ -16,7 +19,7 @@ router = APIRouter(tags=["receipts"])
 
 
 @router.post("/v1/datasets/{dataset_id}/forget", summary="Forget images", responses=documented(400, 404, 409, 413, 422))
-def forget_images(dataset_id: HexId, wanted: Forget, caller: Caller, parts: PartsDep) -> Receipt:
+def forget_images(dataset_id: HexId, wanted: Forget, caller: Caller, parts: PartsDep, trail: TrailDep) -> Receipt:
     """They go, and all that came from them: originals, masks, variants in all jobs of the dataset, what reports and
     warnings say of them. Archives of those jobs are built anew. What is made of other images goes on.
 
@@ -27,6 +30,8 @@ def forget_images(dataset_id: HexId, wanted: Forget, caller: Caller, parts: Part
         if row is None:
             body = forgetting.look(session, caller, dataset_id, wanted.wish)
             return Receipt.of_nothing_done(body, dry_run=wanted.dry_run)
+        for touched, images in Counter(image["dataset"] for image in row.body["images"]).items():
+            trail.note(session, Action.FORGOT, f"/v1/datasets/{touched}", images)
         affected = forgetting.jobs_of(session, row)
     with parts.sessions.write() as session:
         jobs.conclude(session)

@@ -10,12 +10,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from api import schemas
-from api.deps import Caller, PartsDep, SessionsDep, StorageDep
+from api.deps import Caller, Parts, PartsDep, SessionsDep, StorageDep, TrailDep
 from api.downloads import known
 from api.pages import AskedDep, Page
 from api.problems import documented
 from api.routes import HexId
+from api.trail import Trail
 from shared import trainings
+from shared.audit import Action
 from shared.errors import Conflict
 from shared.models import Training
 from shared.queue import Task
@@ -92,37 +94,38 @@ def get_training_history(
 
 
 @router.post("/{training_id}/cancel", summary="Cancel a training", responses=documented(404, 422))
-def cancel_training(training_id: HexId, caller: Caller, parts: PartsDep) -> schemas.Training:
+def cancel_training(training_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.Training:
     """Its worker stops within two seconds or two steps, whichever is longer. It does nothing to one that is over.
 
     Its last checkpoint stays: `/retry` takes the cancel back.
     """
-    return _tell(parts, caller, training_id, trainings.cancel)
+    return _tell(parts, trail, caller, training_id, trainings.cancel, Action.CANCELLED)
 
 
 @router.post(
     "/{training_id}/retry", summary="Go on with what failed or was cancelled", responses=documented(404, 409, 422)
 )
-def retry_training(training_id: HexId, caller: Caller, parts: PartsDep) -> schemas.Training:
+def retry_training(training_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.Training:
     """From its last checkpoint, as if it had not ended. It does nothing to one that is running or done.
 
     409 where the name belongs to a prior by now, or to another training that is not over.
     """
     try:
-        return _tell(parts, caller, training_id, trainings.retry)
+        return _tell(parts, trail, caller, training_id, trainings.retry, Action.RETRIED)
     except IntegrityError:
         # Another training of its name came at the same moment: now it is a fact.
-        return _tell(parts, caller, training_id, trainings.retry)
+        return _tell(parts, trail, caller, training_id, trainings.retry, Action.RETRIED)
 
 
 @router.delete("/{training_id}", status_code=204, summary="Delete a training", responses=documented(404, 422))
-def delete_training(training_id: HexId, caller: Caller, sessions: SessionsDep) -> None:
+def delete_training(training_id: HexId, caller: Caller, sessions: SessionsDep, trail: TrailDep) -> None:
     """It is gone at once, with its checkpoints, in whatever state it was; a worker that is at it stops.
 
     The prior that it has made stays. The files follow within seconds.
     """
     with sessions.write() as session:
         trainings.delete(session, trainings.get(session, caller, training_id))
+        trail.note(session, Action.DELETED, f"{PATH}/{training_id}")
 
 
 def told(session: Session, some: Sequence[Training]) -> list[schemas.Training]:
@@ -132,11 +135,19 @@ def told(session: Session, some: Sequence[Training]) -> list[schemas.Training]:
 
 
 def _tell(
-    parts: PartsDep, owner: str, training_id: str, change: Callable[[Session, Training], None]
+    parts: Parts,
+    trail: Trail,
+    owner: str,
+    training_id: str,
+    change: Callable[[Session, Training], None],
+    action: Action,
 ) -> schemas.Training:
     with parts.sessions.write() as session:
         training = trainings.get(session, owner, training_id)
+        before = training.state
         change(session, training)
+        if training.state != before:
+            trail.note(session, action, f"{PATH}/{training_id}")
         answer = told(session, [training])[0]
     if answer.state in LIVE_TRAINING:
         parts.enqueue(Task.TRAIN)

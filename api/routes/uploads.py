@@ -11,13 +11,14 @@ from sqlalchemy import select
 from starlette.exceptions import HTTPException
 
 from api import schemas, tus
-from api.deps import Caller, PartsDep, SessionsDep
+from api.deps import Caller, PartsDep, SessionsDep, TrailDep
 from api.pages import AskedDep, Page
 from api.problems import documented
 from api.reception import Reception, pieces, receiving
 from api.routes import HexId
 from api.routes.datasets import shown_name
 from shared import caps, datasets, models, uploads
+from shared.audit import Action
 from shared.errors import Fault, Invalid, TooLarge
 from shared.queue import Task
 from shared.reading import Reading
@@ -122,6 +123,7 @@ async def add_to_upload(
     upload_id: HexId,
     caller: Caller,
     parts: PartsDep,
+    trail: TrailDep,
     request: Request,
     response: Response,
     offset: Annotated[int, Header(alias="Upload-Offset", ge=0, lt=2**63, description="Where the bytes belong.")],
@@ -144,7 +146,7 @@ async def add_to_upload(
                     upload = uploads.growing(session, caller, upload_id, offset)
                 _refuse_more(request, upload)
                 expires = parts.settings.upload_expires_seconds
-                return held.enter_context(receiving(parts.sessions, parts.storage, upload, expected, expires))
+                return held.enter_context(receiving(parts.sessions, parts.storage, trail, upload, expected, expires))
 
             reception = await to_thread.run_sync(begin)
             async with aclosing(pieces(request)) as body:
@@ -165,10 +167,11 @@ async def add_to_upload(
     responses=documented(404, 410, 412, 422),
     dependencies=[_Spoken],
 )
-def delete_upload(upload_id: HexId, caller: Caller, parts: PartsDep) -> None:
+def delete_upload(upload_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> None:
     """Its bytes go. A dataset that it has become stays: that has a DELETE of its own."""
     with parts.sessions.write() as session:
         uploads.delete(session, caller, upload_id)
+        trail.note(session, Action.DELETED, f"{PATH}/{upload_id}")
     parts.storage.drop(upload_key(upload_id))
 
 

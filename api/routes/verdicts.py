@@ -6,10 +6,11 @@ from fastapi import APIRouter, Body
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from api.deps import Caller, PartsDep, SessionsDep
+from api.deps import Caller, PartsDep, SessionsDep, TrailDep
 from api.problems import documented
 from api.routes import HexId
 from shared import items, jobs, verdicts
+from shared.audit import Action
 from shared.models import Job
 from shared.spec import Text
 from shared.states import Decision, ItemState
@@ -49,6 +50,7 @@ def judge_items(
     judgements: Annotated[list[Judgement], Body(min_length=1, max_length=MOST, description="Each item once.")],
     caller: Caller,
     parts: PartsDep,
+    trail: TrailDep,
 ) -> Tally:
     """All are noted, or none. Said again they change nothing; `null` takes one back.
 
@@ -58,7 +60,9 @@ def judge_items(
     opinions = [Opinion(each.item, each.verdict, each.reason) for each in judgements]
     with parts.sessions.write() as session:
         job = jobs.get(session, caller, job_id)
-        changed = verdicts.judge(session, job, caller, opinions)
+        changed = verdicts.judge(session, job, trail.actor.name, opinions)
+        if changed:
+            trail.note(session, Action.JUDGED, f"/v1/jobs/{job_id}", changed)
         tally = Tally.of(session, job)
     if changed:
         parts.watch.forget(caller, job_id)

@@ -7,13 +7,14 @@ from fastapi import File, Form, Query, Request, Response, UploadFile
 from sqlalchemy import select
 
 from api import schemas
-from api.deps import Caller, PartsDep, SessionsDep
+from api.deps import Caller, PartsDep, SessionsDep, TrailDep
 from api.pages import Asked, AskedDep
 from api.routes import HexId
 from api.routes import datasets as rest
+from api.routes import uploads as upload_rest
 from api.routes.datasets import ReadingDep
 from api.web.site import go, router, show
-from shared import datasets, progress, uploads
+from shared import datasets, progress
 from shared.models import Dataset, Image, Job, Upload
 from shared.reading import Kind, Reading
 
@@ -49,19 +50,19 @@ def create_dataset(
     file: Annotated[UploadFile, File()],
     caller: Caller,
     parts: PartsDep,
+    trail: TrailDep,
     response: Response,
     reading: ReadingDep,
     name: Annotated[str, Form()] = "",
 ) -> Response:
     """Take a zip from a browser without scripts."""
-    return go(f"/datasets/{rest.create_dataset(file, caller, parts, response, reading, name).id}")
+    return go(f"/datasets/{rest.create_dataset(file, caller, parts, trail, response, reading, name).id}")
 
 
 @pages.post("/uploads/{upload_id}/delete", name="page_delete_upload")
-def delete_upload(upload_id: HexId, caller: Caller, sessions: SessionsDep) -> Response:
+def delete_upload(upload_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> Response:
     """Throw away what was sent of an upload."""
-    with sessions.write() as session:
-        uploads.delete(session, caller, upload_id)
+    upload_rest.delete_upload(upload_id, caller, parts, trail)
     return go("/datasets")
 
 
@@ -94,7 +95,7 @@ def show_dataset(
 
 
 @pages.post("/datasets/{dataset_id}/delete", name="page_delete_dataset")
-def delete_dataset(dataset_id: HexId, caller: Caller, parts: PartsDep) -> Response:
+def delete_dataset(dataset_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> Response:
     """Delete a dataset with all that was made of it."""
-    rest.delete_dataset(dataset_id, caller, parts)
+    rest.delete_dataset(dataset_id, caller, parts, trail)
     return go("/datasets")

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from api import schemas
-from api.deps import Caller, PartsDep, SessionsDep, StorageDep
+from api.deps import Caller, PartsDep, SessionsDep, StorageDep, TrailDep
 from api.routes import HexId
 from api.routes import jobs as rest
 from api.routes.masks import MaskPreview, preview_mask
@@ -63,23 +63,29 @@ def show_form(
 
 @pages.post("/datasets/{dataset_id}/expand", name="page_create_job")
 def create_job(
-    dataset_id: HexId, request: Request, caller: Caller, parts: PartsDep, response: Response, sent: Sent
+    dataset_id: HexId,
+    request: Request,
+    caller: Caller,
+    parts: PartsDep,
+    trail: TrailDep,
+    response: Response,
+    sent: Sent,
 ) -> Response:
     """Make a job, or a pilot; what is wrong is said beside the field."""
     key = next(iter(sent.get("key", [])), None)
     try:
         if "pilot" in sent:
             made = [
-                rest.create_job(spec, caller, parts, response, key and f"{key}-{number}")
+                rest.create_job(spec, caller, parts, trail, response, key and f"{key}-{number}")
                 for number, spec in enumerate(_pilots(dataset_id, sent))
             ]
             return go("/pilots?" + urlencode([("job", job.id) for job in made]))
         spec = _spec(dataset_id, sent)
         try:
-            job = rest.create_job(spec, caller, parts, response, key)
+            job = rest.create_job(spec, caller, parts, trail, response, key)
         except KeyReused:
             # The page was gone back to, and something else asked for.
-            job = rest.create_job(spec, caller, parts, response, None)
+            job = rest.create_job(spec, caller, parts, trail, response, None)
     except RegrowError as error:
         faults = error.faults or [Fault("", error.detail)]
         return _form(request, caller, parts.sessions, dataset_id, sent, faults, error.status)

@@ -7,7 +7,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, joinedload
 
 from api import schemas
-from api.deps import Caller, PartsDep, SessionsDep
+from api.deps import Caller, PartsDep, SessionsDep, TrailDep
 from api.pages import Asked, AskedDep
 from api.routes import HexId, Number
 from api.routes import jobs as rest
@@ -65,26 +65,26 @@ def show_job(job_id: HexId, request: Request, caller: Caller, sessions: Sessions
 
 @pages.post("/jobs/{job_id}/{what}", name="page_change_job")
 def change_job(
-    job_id: HexId, what: Literal["cancel", "pause", "resume", "retry"], caller: Caller, parts: PartsDep
+    job_id: HexId, what: Literal["cancel", "pause", "resume", "retry"], caller: Caller, parts: PartsDep, trail: TrailDep
 ) -> Response:
     """Cancel, pause, resume or retry a job."""
-    _CHANGES[what](job_id, caller, parts)
+    _CHANGES[what](job_id, caller, parts, trail)
     return go(f"/jobs/{job_id}")
 
 
 @pages.post("/jobs/{job_id}/decision/upgrade", name="page_upgrade_job")
 def upgrade_job(
-    job_id: HexId, done: Annotated[Literal["keep", "remake"], Form()], caller: Caller, parts: PartsDep
+    job_id: HexId, done: Annotated[Literal["keep", "remake"], Form()], caller: Caller, parts: PartsDep, trail: TrailDep
 ) -> Response:
     """Go on with a new engine or prior."""
-    rest.upgrade_job(job_id, schemas.Upgrade(done=done), caller, parts)
+    rest.upgrade_job(job_id, schemas.Upgrade(done=done), caller, parts, trail)
     return go(f"/jobs/{job_id}")
 
 
 @pages.post("/jobs/{job_id}/decision/delete", name="page_delete_job")
-def delete_job(job_id: HexId, caller: Caller, parts: PartsDep) -> Response:
+def delete_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> Response:
     """Delete a job with all that it made."""
-    rest.delete_job(job_id, caller, parts)
+    rest.delete_job(job_id, caller, parts, trail)
     return go("/jobs")
 
 

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from sqlalchemy import select
 
 from api import schemas
-from api.deps import Caller, PartsDep, SessionsDep, StorageDep
+from api.deps import Caller, PartsDep, SessionsDep, StorageDep, TrailDep
 from api.routes import HexId
 from api.routes import priors as rest
 from api.routes import trainings as training_rest
@@ -34,11 +34,13 @@ def show_priors(request: Request, caller: Caller, sessions: SessionsDep) -> Resp
 
 
 @pages.post("/priors", name="page_create_prior")
-def create_prior(request: Request, caller: Caller, parts: PartsDep, response: Response, sent: Sent) -> Response:
+def create_prior(
+    request: Request, caller: Caller, parts: PartsDep, trail: TrailDep, response: Response, sent: Sent
+) -> Response:
     """Start a training; what is wrong is said beside the field."""
     try:
         spec = TrainingSpec.model_validate(form.read(list(form.of(TrainingSpec).values()), sent))
-        training = rest.create_prior(spec, caller, parts, response)
+        training = rest.create_prior(spec, caller, parts, trail, response)
     except ValidationError as error:
         faults = [
             Fault(".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")) for each in error.errors()
@@ -50,9 +52,9 @@ def create_prior(request: Request, caller: Caller, parts: PartsDep, response: Re
 
 
 @pages.post("/priors/{name}/delete", name="page_delete_prior")
-def delete_prior(name: rest.Name, caller: Caller, sessions: SessionsDep) -> Response:
+def delete_prior(name: rest.Name, caller: Caller, sessions: SessionsDep, trail: TrailDep) -> Response:
     """Delete a prior that was trained here."""
-    rest.delete_prior(name, caller, sessions)
+    rest.delete_prior(name, caller, sessions, trail)
     return go("/priors")
 
 
@@ -76,23 +78,23 @@ def show_training(
 
 
 @pages.post("/trainings/{training_id}/delete", name="page_delete_training")
-def delete_training(training_id: HexId, caller: Caller, sessions: SessionsDep) -> Response:
+def delete_training(training_id: HexId, caller: Caller, sessions: SessionsDep, trail: TrailDep) -> Response:
     """Delete a training with its checkpoints."""
-    training_rest.delete_training(training_id, caller, sessions)
+    training_rest.delete_training(training_id, caller, sessions, trail)
     return go("/priors")
 
 
 @pages.post("/trainings/{training_id}/cancel", name="page_cancel_training")
-def cancel_training(training_id: HexId, caller: Caller, parts: PartsDep) -> Response:
+def cancel_training(training_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> Response:
     """End a training."""
-    training_rest.cancel_training(training_id, caller, parts)
+    training_rest.cancel_training(training_id, caller, parts, trail)
     return go(f"/trainings/{training_id}")
 
 
 @pages.post("/trainings/{training_id}/retry", name="page_retry_training")
-def retry_training(training_id: HexId, caller: Caller, parts: PartsDep) -> Response:
+def retry_training(training_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> Response:
     """Go on with a training."""
-    training_rest.retry_training(training_id, caller, parts)
+    training_rest.retry_training(training_id, caller, parts, trail)
     return go(f"/trainings/{training_id}")
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload
 
 from api import schemas
-from api.deps import Caller, PartsDep, SessionsDep
+from api.deps import Caller, PartsDep, SessionsDep, TrailDep
 from api.routes import HexId
 from api.routes import archives as archive_rest
 from api.routes import filters as filter_rest
@@ -70,6 +70,7 @@ def judge(
     job_id: HexId,
     caller: Caller,
     parts: PartsDep,
+    trail: TrailDep,
     item: Annotated[int, Form(ge=0, lt=2**63)],
     verdict: Annotated[Literal["accept", "reject", "undo"], Form()],
     reason: Annotated[str, Form(max_length=500)] = "",
@@ -79,7 +80,7 @@ def judge(
     said = None if verdict == "undo" else verdict
     why = reason if said == "reject" and reason else None
     asked = rest.Judgement.model_validate({"item": item, "verdict": said, "reason": why})
-    rest.judge_items(job_id, [asked], caller, parts)
+    rest.judge_items(job_id, [asked], caller, parts, trail)
     if back:
         return go(f"/jobs/{job_id}/items/{item}")
     return go(f"/jobs/{job_id}/review?" + (f"item={item}" if said is None else f"last={item}"))
@@ -116,16 +117,16 @@ def show_outlook(job_id: HexId, request: Request, caller: Caller, sessions: Sess
 
 
 @pages.post("/jobs/{job_id}/filters", name="page_pack")
-def pack(job_id: HexId, caller: Caller, parts: PartsDep, response: Response, sent: Sent) -> Response:
+def pack(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep, response: Response, sent: Sent) -> Response:
     """Have the zip built anew, without what was rejected and what the filters leave out."""
-    archive_rest.pack_job(job_id, _thresholds(sent), caller, parts, response)
+    archive_rest.pack_job(job_id, _thresholds(sent), caller, parts, trail, response)
     return go(f"/jobs/{job_id}")
 
 
 @pages.post("/jobs/{job_id}/decision/rebuild", name="page_rebuild")
-def rebuild(job_id: HexId, request: Request, caller: Caller, parts: PartsDep) -> Response:
+def rebuild(job_id: HexId, request: Request, caller: Caller, parts: PartsDep, trail: TrailDep) -> Response:
     """Have a zip built again that was removed to save space."""
-    archive_rest.get_archive(job_id, caller, parts, request)
+    archive_rest.get_archive(job_id, caller, parts, trail, request)
     return go(f"/jobs/{job_id}")
 
 

@@ -84,6 +84,7 @@ def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> 
         "get_training_history",
         "cancel_training",
         "retry_training",
+        "list_audit",
         "get_session",
         "sign_in",
         "sign_out",

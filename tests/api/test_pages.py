@@ -31,7 +31,14 @@ def items(service: Service) -> str:
     return f"/v1/jobs/{service.job(service.ready(5), variants=1)['id']}/items"
 
 
-@pytest.fixture(params=[datasets, jobs, images, items])
+def audit(service: Service) -> str:
+    dataset_id = service.ready(1)
+    for _ in range(5):
+        service.job(dataset_id)
+    return "/v1/audit"
+
+
+@pytest.fixture(params=[datasets, jobs, images, items, audit])
 def path(request: pytest.FixtureRequest, service: Service) -> str:
     """A list of five."""
     made: str = request.param(service)
