@@ -97,6 +97,7 @@ def delete(
     job: JobId,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     server: Server = DEFAULT_URL,
+    as_json: AsJson = False,
 ) -> None:
     """Remove a job with its images and archive, for good. The dataset stays."""
     with talking(server) as regrow:
@@ -105,7 +106,7 @@ def delete(
             made = found["counts"].get("done", 0)
             typer.confirm(f"Delete job {found['name']} ({found['state']}) and its {made} images?", abort=True, err=True)
         regrow.delete_job(job)
-        print(f"Deleted  {job}")
+        printed({"deleted": job}, lambda _: f"Deleted  {job}", as_json)
 
 
 def _tell(server: str, what: "Callable[[Client], Job]", as_json: bool) -> None:
