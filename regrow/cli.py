@@ -9,7 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from regrow import DEFAULT_URL, audit, autostart, forget, keys, manage, occasion, priors, report, review, upkeep, verify
+from regrow import (
+    DEFAULT_URL,
+    audit,
+    autostart,
+    datasets,
+    forget,
+    keys,
+    manage,
+    occasion,
+    pilot,
+    priors,
+    report,
+    review,
+    upkeep,
+    verify,
+)
 from regrow.options import (
     AsJson,
     Format,
@@ -18,8 +33,11 @@ from regrow.options import (
     Key,
     NoLabels,
     Parent,
+    Picture,
     Server,
     SkipBadImages,
+    in_a_folder,
+    picture,
     printed,
     reading,
 )
@@ -44,27 +62,13 @@ app = typer.Typer(
     help=HELP,
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
 
 
-def _in_a_folder(path: Path | None) -> Path | None:
-    """Said before the work is done, and not after it."""
-    if path is not None and not path.absolute().parent.is_dir():
-        raise typer.BadParameter(f"the folder {path.absolute().parent} is not there")
-    return path
-
-
-def _picture(path: Path | None) -> Path | None:
-    if path is not None and path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise typer.BadParameter(f"{path.name} is no name of a .png or .jpg")
-    return _in_a_folder(path)
-
-
 Archive = Annotated[
-    Path, typer.Option("--output", "-o", dir_okay=False, callback=_in_a_folder, help="Where the expanded dataset goes.")
+    Path, typer.Option("--output", "-o", dir_okay=False, callback=in_a_folder, help="Where the expanded dataset goes.")
 ]
 
 
@@ -189,7 +193,7 @@ def expand(  # noqa: PLR0913  (one parameter an option)
     no_reuse: Annotated[bool, typer.Option("--no-reuse", help="Make again what was made before.")] = False,
     name: Name = None,
     sheet: Annotated[
-        Path | None, typer.Option(dir_okay=False, callback=_picture, help="Also draw a contact sheet: .png or .jpg.")
+        Path | None, typer.Option(dir_okay=False, callback=picture, help="Also draw a contact sheet: .png or .jpg.")
     ] = None,
     server: Server = DEFAULT_URL,
     key: Key = None,
@@ -226,7 +230,7 @@ def expand(  # noqa: PLR0913  (one parameter an option)
         typer.echo(f"Job      {job['id']}", err=True)
         hints = {"watch": f"watch {job['id']}", "end": f"cancel {job['id']}"}
         hints |= {"fetch what it made": f"download {job['id']} -o OUT.zip"}
-        with going_on("job", hints, server) if url == server else occasion.kept(regrow, job):
+        with going_on("job", hints, server) if url == server else occasion.kept(regrow, [job]):
             job = manage.wait(regrow, job)
             fetched = _fetch(regrow, job, out)
             drawn = sheet if sheet and _draw(regrow, job, sheet, rows=8) else None
@@ -245,40 +249,41 @@ def download(
     partial: Annotated[bool, typer.Option("--partial", help="Of a job that still runs: what is done so far.")] = False,
     server: Server = DEFAULT_URL,
     key: Key = None,
+    as_json: AsJson = False,
 ) -> None:
     """Fetch the result of a job that is over. An interrupted download goes on where it stopped."""
     with talking(server, key) as regrow:
         fetched = _download(regrow, job, out, partial=partial)
         # Asked afterwards: an archive that was pruned is there again.
         found = regrow.job(job)
-        print(report.result(found, fetched, None))
+        printed({"job": found, "archive": str(fetched)}, lambda _: report.result(found, fetched, None), as_json)
     raise typer.Exit(Exit.OK if partial else code(found))
 
 
 @app.command()
 def sheet(
     job: JobId,
-    out: Annotated[
-        Path,
-        typer.Option("--output", "-o", dir_okay=False, callback=_picture, help="The picture to draw: .png or .jpg."),
-    ],
+    out: Picture,
     rows: Annotated[int, typer.Option(min=1, max=200, help="How many images.")] = 8,
     server: Server = DEFAULT_URL,
     key: Key = None,
+    as_json: AsJson = False,
 ) -> None:
     """Draw originals, masks, new images and differences side by side."""
     with talking(server, key) as regrow:
         if not _draw(regrow, regrow.job(job), out, rows):
             fail(Exit.REFUSED, "No image of this job is done yet.")
-        print(f"Sheet    {out.absolute()}")
+        printed({"sheet": str(out)}, lambda _: f"Sheet    {out.absolute()}", as_json)
 
 
+pilot.register(app)
 manage.register(app)
 review.register(app)
 audit.register(app)
 forget.register(app)
 upkeep.register(app)
 verify.register(app)
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(priors.app, name="priors")
 app.add_typer(keys.app, name="keys")
 app.add_typer(autostart.app, name="autostart")

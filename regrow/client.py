@@ -110,6 +110,10 @@ class Client(Judging):
             response = self._wire.post("/v1/datasets", data=fields, files=files, read_timeout=_STORING_SECONDS)
         return cast(Dataset, parsed(response))
 
+    def datasets(self) -> Iterator[Dataset]:
+        """All datasets, newest first, page by page."""
+        return self._pages("/v1/datasets")
+
     def dataset(self, dataset_id: str) -> Dataset:
         return cast(Dataset, parsed(self._wire.get(f"/v1/datasets/{dataset_id}")))
 

@@ -106,6 +106,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     server: Server = DEFAULT_URL,
     key: Key = None,
+    as_json: AsJson = False,
 ) -> None:
     """Remove a job with its images and archive, for good. The dataset stays."""
     with talking(server, key) as regrow:
@@ -114,7 +115,7 @@ def delete(
             made = found["counts"].get("done", 0)
             typer.confirm(f"Delete job {found['name']} ({found['state']}) and its {made} images?", abort=True, err=True)
         regrow.delete_job(job)
-        print(f"Deleted  {job}")
+        printed({"deleted": job}, lambda _: f"Deleted  {job}", as_json)
 
 
 def _tell(server: str, key: str | None, what: "Callable[[Client], Job]", as_json: bool) -> None:

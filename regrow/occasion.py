@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -47,13 +47,14 @@ def served(server: str) -> Iterator[str]:
 
 
 @contextmanager
-def kept(regrow: "Client", job: "Job") -> Iterator[None]:
-    """For the time a job of such a service is waited for: when that is interrupted the job is ended, so that it is not
-    made beside the next one, and its images are taken over by that."""
+def kept(regrow: "Client", jobs: "Sequence[Job]") -> Iterator[None]:
+    """For the time jobs of such a service are waited for: when that is interrupted they are ended, so that they are not
+    made beside the next ones, and their images are taken over by those."""
     try:
         yield
     except KeyboardInterrupt:
-        regrow.cancel(job["id"])
+        for job in jobs:
+            regrow.cancel(job["id"])
         fail(Exit.INTERRUPTED, "\nWhat is made so far is kept: the same command goes on from there.")
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -41,6 +42,26 @@ GroupPattern = Annotated[
 Parent = Annotated[
     str | None,
     typer.Option("--parent", metavar="DATASET", help="The id of the dataset it grew from: what differs is told."),
+]
+
+
+def in_a_folder(path: Path | None) -> Path | None:
+    """Said before the work is done, and not after it."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"the folder {path.absolute().parent} is not there")
+    return path
+
+
+def picture(path: Path | None) -> Path | None:
+    """The same of a picture that is to be drawn."""
+    if path is not None and path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise typer.BadParameter(f"{path.name} is no name of a .png or .jpg")
+    return in_a_folder(path)
+
+
+Picture = Annotated[
+    Path,
+    typer.Option("--output", "-o", dir_okay=False, callback=picture, help="The picture to draw: .png or .jpg."),
 ]
 
 

@@ -1,14 +1,14 @@
 """The rows of a contact sheet, fetched from the server."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from PIL import Image, ImageOps
 
 from regrow import answers
 from regrow.client import Client
-from regrow.sheet import Row
+from regrow.sheet import Row, Tried
 
 
 def rows(regrow: Client, job: answers.Job, count: int) -> list[Row]:
@@ -22,6 +22,19 @@ def rows(regrow: Client, job: answers.Job, count: int) -> list[Row]:
         if image["id"] in wanted:
             images[image["id"]] = image
     return [_row(regrow, job, item, images[item["image_id"]]) for item in chosen]
+
+
+def tried(regrow: Client, jobs: Sequence[answers.Job]) -> list[Tried]:
+    """What several jobs made of the same images, each image that all of them have done."""
+    made = [{item["image_id"]: item for item in regrow.items(job["id"], state="done")} for job in jobs]
+    found = []
+    for image in regrow.images(jobs[0]["dataset_id"]):
+        items = [its[image["id"]] for its in made if image["id"] in its]
+        if len(items) == len(jobs):
+            row = _row(regrow, jobs[0], items[0], image)
+            others = [_picture(regrow.item_image(job["id"], item["id"])) for job, item in zip(jobs, items, strict=True)]
+            found.append(Tried(row.original, row.mask, others, row.boxes, image["path"]))
+    return found
 
 
 def _varied(items: Iterable[answers.Item], count: int) -> list[answers.Item]:

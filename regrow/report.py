@@ -83,6 +83,17 @@ def training(found: Training) -> str:
     return "\n".join(lines)
 
 
+def datasets(found: Sequence[Dataset]) -> str:
+    """A line a dataset."""
+    if not found:
+        return "No datasets yet."
+    rows = [("DATASET", "STATE", "FORMAT", "IMAGES", "NAME")]
+    for each in found:
+        images = str(sum(each["counts"].get("images", {}).values())) if each["state"] == "ready" else ""
+        rows.append((each["id"], each["state"], each["format"] or "", images, each["name"]))
+    return _table(rows)
+
+
 def jobs(found: Sequence[Job]) -> str:
     """A line a job."""
     if not found:

@@ -27,24 +27,47 @@ class Row:
     title: str
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The same of an image that was regrown in several ways."""
+
+    original: Image.Image
+    mask: Image.Image
+    regrown: Sequence[Image.Image]
+    boxes: Sequence[tuple[float, float, float, float]]
+    title: str
+
+
 def contact_sheet(rows: Sequence[Row], cell: int = 256) -> Image.Image:
     """An RGB picture with a heading and, for each row, a title and four pictures that fit `cell` x `cell` pixels.
 
     16-bit pictures are shown from black to the brightest value of their original.
     """
+    return _sheet(_COLUMNS, [(row.title, _pictures(row, cell)) for row in rows], cell)
+
+
+def pilot_sheet(rows: Sequence[Tried], names: Sequence[str], cell: int = 256) -> Image.Image:
+    """The same with a column for each of the ways, which have `names`, and no difference."""
+    bands = []
+    for row in rows:
+        each = [_pictures(Row(row.original, row.mask, image, row.boxes, row.title), cell) for image in row.regrown]
+        bands.append((row.title, [*each[0][:2], *(pictures[2] for pictures in each)]))
+    return _sheet((*_COLUMNS[:2], *names), bands, cell)
+
+
+def _sheet(columns: Sequence[str], bands: Sequence[tuple[str, Sequence[Image.Image]]], cell: int) -> Image.Image:
     size = max(10, cell // 20)
     heading, small, line = ImageFont.load_default(round(1.3 * size)), ImageFont.load_default(size), round(1.8 * size)
-    bands = [(row, _pictures(row, cell)) for row in rows]
-    width = _MARGIN + len(_COLUMNS) * (cell + _MARGIN)
+    width = _MARGIN + len(columns) * (cell + _MARGIN)
     height = 2 * _MARGIN + line + sum(line + pictures[0].height + _MARGIN for _, pictures in bands)
     sheet = Image.new("RGB", (width, height), _BACKGROUND)
     pen = ImageDraw.Draw(sheet)
     lefts = range(_MARGIN, width, cell + _MARGIN)
-    for left, name in zip(lefts, _COLUMNS, strict=True):
+    for left, name in zip(lefts, columns, strict=True):
         pen.text((left + cell / 2, _MARGIN), name, font=heading, fill=_INK, anchor="ma")
     y = 2 * _MARGIN + line
-    for row, pictures in bands:
-        pen.text((_MARGIN, y), _fitting(row.title, small, width - 2 * _MARGIN), font=small, fill=_TITLE, anchor="la")
+    for title, pictures in bands:
+        pen.text((_MARGIN, y), _fitting(title, small, width - 2 * _MARGIN), font=small, fill=_TITLE, anchor="la")
         y += line
         for left, picture in zip(lefts, pictures, strict=True):
             sheet.paste(picture, (left + (cell - picture.width) // 2, y))
