@@ -198,11 +198,13 @@ def test_every_route_that_changes_something_can_note_it(service: Service) -> Non
     }
     without = {name for name, needs in changing.items() if deps._trail not in {each.call for each in needs}}
     # They change nothing, or nothing of the project's yet; a review says by itself whose it is.
-    asks = {"preview_mask", "estimate_job", "preview_filters", "page_estimate", "page_mask"}
+    asks = {"preview_mask", "estimate_job", "preview_filters", "page_estimate", "page_mask", "page_outlook"}
     assert without - asks == {
         "create_upload",
         "begin_review",
         "answer_review",
+        "page_begin_blind",
+        "page_answer_card",
         "sign_in",
         "sign_out",
         "page_signed_in",
