@@ -115,7 +115,7 @@ def job(found: Job, failed: Iterable[Item]) -> str:
     if archive:
         detail = archive["error"] or (size(archive["bytes"]) if archive["bytes"] else "")
         lines.append(f"  archive {archive['state']} {detail}".rstrip())
-    told = found["webhook"]
+    told = found.get("webhook")
     if told and told["error"]:
         lines.append(f"  webhook {told['state']} after {told['attempts']} attempts: {told['error']}")
     lines += _warnings(found["warnings"])

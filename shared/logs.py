@@ -71,6 +71,8 @@ def configure(process: str, form: Form, level: Level) -> None:
     access.propagate = False
     # It names each address that is asked, with all that is in it.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # It says at each look at the database's revision that it looks.
+    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
 
 
 def is_json(form: Form) -> bool:
