@@ -1,8 +1,11 @@
 """A folder and a bucket keep the same promises; a bucket that fails says how."""
 
+import errno
 import io
+import threading
 import zipfile
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -255,3 +258,34 @@ def test_the_settings_choose_and_refuse_what_is_neither(s3_url: str, tmp_path: P
         chosen(storage="ftp://x/y")
     with pytest.raises(NotConfigured, match="REGROW_STORAGE=az://box"):
         chosen(storage="az://box")
+
+
+class Full(BaseHTTPRequestHandler):
+    """A server whose disks are full, as MinIO says it."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = b"<Error><Code>XMinioStorageFull</Code><Message>no room</Message></Error>"
+        self.send_response(507)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_bucket_that_is_full_is_low_and_not_away(
+    s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Full) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        bucket = Bucket(s3_url, tmp_path, allow_http=True)
+        with pytest.raises(StorageAway, match=r"507 .*\(XMinioStorageFull\)") as caught:
+            bucket.write("a", b"x")
+        assert caught.value.errno == errno.ENOSPC
+        assert bucket.trouble(0) == Wait.STORAGE_LOW
+        server.shutdown()
+        thread.join()
