@@ -110,7 +110,9 @@ def test_the_unit_starts_what_was_asked_for_where_it_was_asked(home: Path, place
     words = [word.replace("%%", "%").replace("$$", "$") for word in shlex.split(command)]
     assert Path(folder.replace("%%", "%")) == Path.cwd()
     assert words == [sys.executable, "-m", "regrow", "serve", "--data", str(Path.cwd() / "data"), "--help"]
-    assert "Run the service on this machine" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    said = subprocess.run(words, env=env, capture_output=True, text=True, check=True).stdout
+    assert "Run the service on this machine" in said
 
 
 def test_without_systemd_cron_starts_it_and_its_other_lines_stay(home: Path, place: Place) -> None:

@@ -12,7 +12,7 @@ from shared import archives, items, jobs, keeping, trash, uploads
 from shared.db import Sessions, now
 from shared.items import Result
 from shared.keeping import Kind, census
-from shared.models import Archive, Dataset, Job, Prior, Training, Trash
+from shared.models import Archive, Dataset, Job, Prior, Training, Trash, Upload
 from shared.states import ArchiveState, DatasetState
 from shared.storage import Folder, archive_key, preview_key, result_key, source_key, upload_key
 
@@ -63,6 +63,8 @@ def kept(sessions: Sessions, storage: Folder, make_job: Make) -> dict[Kind, set[
         waiting = Dataset(owner="local", name="waits")
         session.add(waiting)
         session.flush()
+        # It came in pieces, and its sender is still to learn that it is whole.
+        session.add(Upload(id=waiting.id, owner="local", name="", size=9, received=9, expires_at=now() + DAY))
     assert building is not None
     digest = masked.sha256
     wanted = {
@@ -167,7 +169,7 @@ def test_an_old_archive_goes_and_can_be_ordered_again(sessions: Sessions, storag
     with sessions.write() as session:
         (old,) = archives.old(session, DAY)
         assert (old.job_id, old.key, old.size) == (job_id, key, 3)
-        assert not archives.order(session, job_id), "it is there"
+        assert not archives.rebuild(session, job_id), "it is there"
         assert archives.prune(session, DAY) == 1
     remove(sessions, storage, DAY)
     assert not storage.exists(key)
@@ -175,7 +177,7 @@ def test_an_old_archive_goes_and_can_be_ordered_again(sessions: Sessions, storag
         row = session.get_one(Archive, job_id)
         assert (row.state, row.key, row.sha256, row.size) == (ArchiveState.PRUNED, None, None, None)
         assert not archives.waiting(session)
-        assert archives.order(session, job_id)
+        assert archives.rebuild(session, job_id)
         assert archives.old(session, 0) == []
     again = build(sessions, storage)
     assert storage.exists(again)
