@@ -11,7 +11,8 @@ from shared import priors
 from shared.errors import NotConfigured
 from shared.settings import Settings
 from worker import device
-from worker.priors.diffusers import BUILTIN, BadPrior, load
+from worker.priors.check import check
+from worker.priors.diffusers import BUILTIN, BadPrior
 
 
 def checkup(settings: Settings) -> dict[str, object]:
@@ -32,7 +33,7 @@ def checkup(settings: Settings) -> dict[str, object]:
     for name, folder in folders.items():
         try:
             # On the CPU: a device in use may have no room for another.
-            load(folder)
+            check(folder)
             known[name] = {"sha256": priors.describe(name, folder).sha256}
         except BadPrior as error:
             known[name] = {"fault": str(error)}

@@ -23,7 +23,7 @@ from api.web.site import go, router, show
 from shared import datasets, jobs
 from shared.errors import Fault, Invalid, KeyReused, RegrowError
 from shared.models import Dataset, Image, Item, Prior
-from shared.priors import visible
+from shared.priors import PRIOR, visible
 from shared.spec import PRESETS, ExpansionSpec
 
 pages = router()
@@ -210,7 +210,8 @@ def _form(
         # Labelled ones first: most masks are drawn around labels.
         images = session.scalars(select(Image).where(Image.dataset_id == dataset_id).order_by(Image.sha256).limit(200))
         samples = sorted(images, key=lambda image: not image.boxes)[:_SAMPLES]
-        priors = session.scalars(select(Prior.name).where(visible(caller)).order_by(Prior.name)).all()
+        known = select(Prior.name).where(visible(caller), Prior.kind == PRIOR)
+        priors = session.scalars(known.order_by(Prior.name)).all()
     entries = {entry.name: entry for entry in _entries()}
     return show(
         request,

@@ -18,7 +18,7 @@ from shared import trainings
 from shared.db import Sessions
 from shared.errors import Fault, RegrowError
 from shared.models import Dataset, Prior, Training
-from shared.priors import visible
+from shared.priors import PRIOR, visible
 from shared.states import LIVE_TRAINING, DatasetState
 from shared.trainings import TrainingSpec
 
@@ -121,7 +121,7 @@ def _all(
         trainings=told,
         datasets=names,
         entries=form.of(TrainingSpec),
-        choices={"init": ["", *(prior.name for prior in priors)]},
+        choices={"init": ["", *(prior.name for prior in priors if prior.kind == PRIOR)]},
         filled=filled or {},
         faults={fault.where.removeprefix("body."): fault.what for fault in faults},
     )

@@ -57,7 +57,7 @@ def test_a_folder_and_a_file_are_added_where_they_are(add: Any, tmp_path: Path) 
         assert priors.added(session).keys() == {"sd15", "sd15-file"}
         assert priors.trained(session, Folder(tmp_path / "storage")) == {}
     with sessions.write() as session:
-        priors.delete(session, "sd15")
+        priors.delete(session, "local", "sd15")
     sessions.dispose()
     assert folder.is_dir()
 

@@ -58,7 +58,7 @@ def make(studio: Studio, ingest: Callable[[Path], Dataset], phantoms: Path, tiny
         asked |= {"dataset_id": dataset.id, "sampler": {"steps": 3, "finish": 0, **sampler}, "grain": False, **spec}
         wanted = ExpansionSpec.model_validate(asked)
         with studio.sessions.write() as session:
-            return jobs.create(session, "local", wanted, priors.find(session, wanted.prior), 1000)
+            return jobs.create(session, "local", wanted, priors.find(session, "local", wanted.prior), 1000)
 
     return made
 

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 CARD = "card.json"
 WHOLE = "checkpoint.safetensors"
@@ -22,6 +23,9 @@ _PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
 
 # Of a file with everything in it, each model leaves most unused, and is not to say so line by line.
 logging.set_verbosity_error()
+# Whoever is told what went wrong reads it on the same stream as bars of what went well.
+logging.disable_progress_bar()  # type: ignore[no-untyped-call] # not annotated
+transformers_logging.disable_progress_bar()
 
 
 class BadPrior(ValueError):
