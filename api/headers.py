@@ -51,7 +51,10 @@ class SecurityHeaders:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(told)
+                headers = MutableHeaders(scope=message)
+                # A page that is whole in itself, as a report is, knows better what it needs: a style of its own.
+                own = {"Content-Security-Policy": headers.get("Content-Security-Policy", POLICY)}
+                headers.update(told | own)
             await send(message)
 
         await self.app(scope, receive, with_headers)

@@ -29,6 +29,7 @@ aside{margin:1.2rem 0;padding:.7rem 1rem;background:var(--warn);border-left:4px 
 dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(9rem,1fr));gap:.8rem;margin:1.2rem 0}
 dl div{padding:.6rem .8rem;background:var(--panel);border-radius:.4rem}dt{color:var(--soft);font-size:.85rem}
 dd{margin:0;font-size:1.35rem;font-variant-numeric:tabular-nums}
+.pairs{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(17rem,1fr));margin:.3rem 0 1rem}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:1rem}
 figure,.measure{margin:0;padding:.7rem;background:var(--panel);border-radius:.4rem}
 figure img{display:block;width:100%;height:auto}figcaption{font-size:.85rem;color:var(--soft);overflow-wrap:anywhere;
@@ -75,7 +76,7 @@ def _parts(account: Account, storage: Storage, *, partial: bool) -> Iterator[str
     yield _figures(account)
     yield "<h2>What was made</h2>"
     yield _paragraph(f"{outcome(account)} 100 epochs of the originals = {account.epochs} of this set.")
-    yield from (_paragraph(f"Note: {warning}") for warning in account.warnings)
+    yield from (_paragraph(f"Note: {warning.replace('`', '')}") for warning in account.warnings)
     yield from _left_out(account)
     yield '<h2>Classes</h2><p class="soft">Labelled objects in the expanded splits: originals, and with variants.</p>'
     yield balance(account.balance)
@@ -127,7 +128,7 @@ def _pictures(account: Account, storage: Storage) -> Iterator[str]:
     yield f"<h2>Best, median and worst</h2><p>By {measure.title}. The source is on the left, the new image on "
     yield "the right; labelled boxes are drawn.</p>"
     for rank, some in groupby(account.shown, key=lambda each: each.rank):
-        yield f'<h3>{rank.capitalize()}</h3><div class="grid">'
+        yield f'<h3>{rank.capitalize()}</h3><div class="pairs">'
         yield from (_figure(each, account.ranked_by, storage) for each in some)
         yield "</div>"
 
