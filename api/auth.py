@@ -64,7 +64,7 @@ class Keys:
         self.required = required
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _is_open(scope):
+        if scope["type"] != "http" or is_open(scope["method"], scope["path"]):
             await self.app(scope, receive, send)
             return
         request = Request(scope)
@@ -129,6 +129,11 @@ def refusal(request: Request, error: Unauthorized) -> Response:
     return answer
 
 
+def is_open(method: str, path: str) -> bool:
+    """Whether a request is answered without a key."""
+    return path in OPEN or path.startswith(_FILES) or (method, path) == ("POST", SESSION)
+
+
 def set_cookie(request: Request, response: Response, token: str) -> None:
     """Have the browser keep the token, where no script and no other site can read it."""
     secure = request.url.scheme == "https"
@@ -139,11 +144,6 @@ def set_cookie(request: Request, response: Response, token: str) -> None:
 def forget_cookie(request: Request, response: Response) -> None:
     """Have the browser forget it."""
     response.delete_cookie(COOKIE, httponly=True, samesite="lax", secure=request.url.scheme == "https")
-
-
-def _is_open(scope: Scope) -> bool:
-    path: str = scope["path"]
-    return path in OPEN or path.startswith(_FILES) or (path, scope["method"]) == (SESSION, "POST")
 
 
 def _wants_a_page(request: Request) -> bool:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 import migrations
 from api import VERSION, problems
-from api.auth import COOKIE, Keys
+from api.auth import COOKIE, Keys, is_open
 from api.deps import Parts, counted
 from api.feeds import Feeds
 from api.follow import Followed
@@ -192,6 +192,10 @@ class _Documented(FastAPI):
             document = super().openapi()
             document["components"]["securitySchemes"] = _SCHEMES
             document["security"] = [{name: []} for name in _SCHEMES]
+            for path, methods in document["paths"].items():
+                for method, operation in methods.items():
+                    if is_open(method.upper(), path):
+                        operation["security"] = []
             operations = [each for path in document["paths"].values() for each in path.values()]
             for answer in (answer for operation in operations for answer in operation["responses"].values()):
                 content = answer.get("content", {})

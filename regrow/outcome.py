@@ -46,7 +46,8 @@ def talking(server: str, key: str | None = None) -> "Iterator[Client]":
     except Unreachable as error:
         fail(Exit.UNREACHABLE, str(error))
     except ProblemError as error:
-        fail(Exit.REFUSED if error.status < 500 else Exit.UNEXPECTED, str(error))
+        advice = "\nA command takes its key from REGROW_KEY, or from --key." if error.status == 401 else ""
+        fail(Exit.REFUSED if error.status < 500 else Exit.UNEXPECTED, f"{error}{advice}")
     except FolderError as error:
         fail(Exit.USAGE, str(error))
     except ClientError as error:

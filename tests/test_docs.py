@@ -37,7 +37,7 @@ def test_every_make_target_the_pages_name_is_there() -> None:
 
 def test_the_catalogue_of_errors_is_whole() -> None:
     listed = set(re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE))
-    kinds = (errors.NotFound, errors.Conflict, errors.TooLarge, errors.Invalid, errors.KeyReused)
+    kinds = (errors.Unauthorized, errors.NotFound, errors.Conflict, errors.TooLarge, errors.Invalid, errors.KeyReused)
     of_uploads = (errors.Gone, errors.Locked, errors.ChecksumMismatch)
     of_limits = (errors.LimitReached, errors.NoSpace)
     assert {kind.slug for kind in (*kinds, *of_uploads, *of_limits)} <= listed

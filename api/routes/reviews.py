@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import joinedload
 
-from api.deps import Caller, PartsDep, SessionsDep
+from api.deps import Caller, CallerDep, PartsDep, SessionsDep
 from api.problems import documented
 from api.routes import HexId
 from api.schemas import Time
@@ -92,10 +92,11 @@ class CardAnswer(Strict):
 
 
 @router.post("", status_code=201, summary="Begin a blinded review", responses=documented(400, 404, 409, 413, 422))
-def begin_review(job_id: HexId, wanted: Wanted, caller: Caller, parts: PartsDep, response: Response) -> Review:
+def begin_review(job_id: HexId, wanted: Wanted, caller: CallerDep, parts: PartsDep, response: Response) -> Review:
     """The same seed and count give the same review, until it is answered. 409 before images of two sources are made."""
     with parts.sessions.write() as session:
-        row = reviews.begin(session, jobs.get(session, caller, job_id), caller, wanted.count, wanted.seed)
+        job = jobs.get(session, caller.project, job_id)
+        row = reviews.begin(session, job, caller.name, wanted.count, wanted.seed)
         response.headers["Location"] = f"/v1/jobs/{job_id}/reviews/{row.id}"
         return Review.from_row(row)
 

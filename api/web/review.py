@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload
 
 from api import schemas
-from api.deps import Caller, PartsDep, SessionsDep, TrailDep
+from api.deps import Caller, CallerDep, PartsDep, SessionsDep, TrailDep
 from api.routes import HexId
 from api.routes import archives as archive_rest
 from api.routes import filters as filter_rest
@@ -143,7 +143,7 @@ def show_blind(job_id: HexId, request: Request, caller: Caller, sessions: Sessio
 @pages.post("/jobs/{job_id}/blind", name="page_begin_blind")
 def begin_blind(
     job_id: HexId,
-    caller: Caller,
+    caller: CallerDep,
     parts: PartsDep,
     response: Response,
     count: Annotated[int, Form(ge=2, le=500)] = 20,

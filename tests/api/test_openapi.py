@@ -135,3 +135,10 @@ def test_the_front_page_leads_to_the_datasets_and_the_documentation_is_there(ser
     answer = service.client.get("/", follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (307, "/datasets")
     assert service.client.get("/docs").status_code == 200
+
+
+def test_all_operations_need_a_key_but_those_that_are_open(document: dict[str, Any]) -> None:
+    assert [list(way) for way in document["security"]] == [["key"], ["cookie"]]
+    assert set(document["components"]["securitySchemes"]) == {"key", "cookie"}
+    unasked = {operation["operationId"] for _, operation in operations(document) if operation.get("security") == []}
+    assert unasked == {"get_health", "get_readiness", "sign_in"}
