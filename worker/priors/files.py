@@ -24,8 +24,8 @@ _PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
 # Of a file with everything in it, each model leaves most unused, and is not to say so line by line.
 logging.set_verbosity_error()
 # Whoever is told what went wrong reads it on the same stream as bars of what went well.
-logging.disable_progress_bar()  # type: ignore[no-untyped-call] # not annotated
-transformers_logging.disable_progress_bar()
+logging.disable_progress_bar()
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call] # not annotated
 
 
 class BadPrior(ValueError):
