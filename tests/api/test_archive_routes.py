@@ -35,7 +35,10 @@ def test_the_archive_comes_whole_with_its_hash_and_a_name(service: Service, path
 def test_head_tells_the_same_without_the_bytes(service: Service, path: str) -> None:
     head, get = service.client.head(path), service.client.get(path)
     assert (head.status_code, head.content) == (200, b"")
-    assert dict(head.headers) == dict(get.headers)
+    own = {"x-request-id"}
+    assert {k: v for k, v in head.headers.items() if k not in own} == {
+        k: v for k, v in get.headers.items() if k not in own
+    }
     assert head.headers["content-length"] == str(len(ZIP))
 
 
@@ -131,7 +134,8 @@ def test_an_archive_that_was_pruned_is_built_again_for_who_asks(service: Service
     etag = service.client.get(path).headers["etag"]
     with service.sessions.write() as session:
         assert archives.prune(session, -60) == 1
-    assert service.get(job)["archive"] == {"state": "pruned", "bytes": None, "sha256": None, "error": None}
+    gone = {"state": "pruned", "bytes": None, "sha256": None, "error": None}
+    assert service.get(job)["archive"] == service.get(job)["archive"] | gone
     service.hints.clear()
     assert service.client.head(path).status_code == 409
     assert service.get(job)["archive"]["state"] == "pruned", "HEAD only asks"
