@@ -2,8 +2,9 @@
 
 import json
 import re
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
+class Preset(StrEnum):
+    """Of the sampler. A list of `Literal` is nothing that typer takes."""
+
+    REFERENCE = "reference"
+    EXACT = "exact"
+    BALANCED = "balanced"
+    FAST = "fast"
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command()(pilot)
@@ -28,10 +38,10 @@ def pilot(  # noqa: PLR0913  (one parameter an option)
     dataset: Annotated[
         str, typer.Argument(metavar="DATASET", help="A zip or a folder, or the id of a dataset that was sent before.")
     ],
-    out: Annotated[Picture, typer.Option("--output", "-o", help="The picture to draw: .png or .jpg.")],
+    out: Picture,
     *,
     preset: Annotated[
-        list[Literal["reference", "exact", "balanced", "fast"]] | None,
+        list[Preset] | None,
         typer.Option(help="One column each; repeatable. Left out: fast and balanced."),
     ] = None,
     images: Annotated[int, typer.Option(min=1, max=50, help="How many images, each class in turn.")] = 4,
@@ -61,7 +71,7 @@ def pilot(  # noqa: PLR0913  (one parameter an option)
                     **wishes,
                 }
             )
-            for each in dict.fromkeys(preset or ["fast", "balanced"])
+            for each in dict.fromkeys(preset or [Preset.FAST, Preset.BALANCED])
         ]
         hints = {f"end {job['name']}": f"cancel {job['id']}" for job in jobs}
         with going_on("pilot", hints, server) if url == server else occasion.kept(regrow, jobs):

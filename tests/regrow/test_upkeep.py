@@ -127,8 +127,8 @@ def test_what_must_wait_for_a_check_is_told(data: Path, rows: Sessions, kept: Fo
         (["prune"], "--archives, --uploads or --strays"),
         (["prune", "--archives", "--older-than", "30"], "30d, 12h or 90m"),
         (["prune", "--archives", "--json"], "--dry-run or --yes"),
-        (["prune", "--strays", "--dry-run"], "is not there. Is its share mounted?"),
-        (["storage"], "is not there. Is its share mounted?"),
+        (["prune", "--strays", "--dry-run"], "is not there. Is its share mounted"),
+        (["storage"], "is not there. Is its share mounted"),
     ],
 )
 def test_wrong_use_is_refused_in_a_sentence(data: Path, rows: Sessions, arguments: list[str], said: str) -> None:
