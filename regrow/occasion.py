@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import httpx
 import typer
 
 from regrow import DEFAULT_URL
@@ -75,6 +74,9 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _answers(url: str) -> bool:
+    # It takes a third of a second to import, which `--help` need not wait for.
+    import httpx
+
     try:
         return httpx.get(url, timeout=2.0, trust_env=False).status_code == httpx.codes.OK
     except httpx.TransportError:

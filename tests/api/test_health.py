@@ -8,6 +8,7 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from api.main import create_app, from_settings
+from migrations import upgrade
 from shared import queue, workers
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
@@ -120,6 +121,9 @@ def test_without_a_broker_it_does_not_start_and_says_what_to_set(environment: py
 
 def test_it_starts_as_the_environment_says(environment: pytest.MonkeyPatch, redis_url: str) -> None:
     environment.setenv("REGROW_BROKER_URL", redis_url)
+    sessions = make_sessions(Settings(_env_file=None).database)
+    upgrade(sessions.engine)
+    sessions.dispose()
     app = from_settings()
     with TestClient(app, base_url="http://localhost") as client:
         assert client.get("/readyz").json()["parts"]["broker"] == "ok"

@@ -15,7 +15,8 @@ TELLING = ("cancel", "pause", "resume", "retry")
 
 def tell(service: Service, job_id: str, what: str, status: int = 200, **body: Any) -> dict[str, Any]:
     """Say it twice; the second answer must be the first, and is returned."""
-    first, second = (service.client.post(f"/v1/jobs/{job_id}/{what}", json=body or None) for _ in range(2))
+    path, same = f"/v1/jobs/{job_id}/{what}", {"X-Request-ID": "a"}
+    first, second = (service.client.post(path, json=body or None, headers=same) for _ in range(2))
     assert (first.status_code, second.status_code) == (status, status), first.text
     assert first.json() == second.json()
     answer: dict[str, Any] = second.json()
