@@ -58,6 +58,8 @@ def _beside(ids: dict[str, object]) -> dict[tuple[str, str], dict[str, Any]]:
         ("POST", f"{job}/filters/preview"): {"json": {"filters": []}},
         ("POST", f"{job}/archive"): {"json": {"filters": []}},
         ("POST", "/jobs/{job_id}/decision/upgrade"): {"data": {"done": "keep"}},
+        ("POST", "/jobs/{job_id}/review"): {"data": {"item": ids["item_id"], "verdict": "accept"}},
+        ("POST", "/jobs/{job_id}/blind/{review_id}"): {"data": {"card": ids["card_id"], "answer": "real"}},
         ("GET", "/datasets/{dataset_id}/mask"): {"params": {"image": ids["image_id"]}},
     }
 
@@ -204,7 +206,8 @@ def test_lists_and_requests_without_an_id_are_of_ones_own_project(world: World) 
         ("POST", "/priors"): {"data": {"dataset_id": dataset, "name": "wrists"}},
         ("GET", "/pilots"): {"params": {"job": world.ids["job_id"]}},
     }
-    lists = {("GET", f"/v1/{kind}") for kind in ("datasets", "uploads", "jobs", "receipts", "priors", "trainings")}
+    kinds = ("datasets", "uploads", "jobs", "receipts", "priors", "trainings", "audit")
+    lists = {("GET", f"/v1/{kind}") for kind in kinds}
     pages = {("GET", f"/{kind}") for kind in ("datasets", "jobs", "priors")}
     nobodys = {("OPTIONS", "/v1/uploads"), ("GET", "/v1/session"), ("DELETE", "/v1/session"), ("POST", "/sign-out")}
     nobodys |= {("GET", "/metrics")}
