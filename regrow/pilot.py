@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,10 +28,10 @@ def pilot(  # noqa: PLR0913  (one parameter an option)
     dataset: Annotated[
         str, typer.Argument(metavar="DATASET", help="A zip or a folder, or the id of a dataset that was sent before.")
     ],
-    out: Annotated[Picture, typer.Option("--output", "-o", help="The picture to draw: .png or .jpg.")],
+    out: Picture,
     *,
     preset: Annotated[
-        list[Literal["reference", "exact", "balanced", "fast"]] | None,
+        list[str] | None,
         typer.Option(help="One column each; repeatable. Left out: fast and balanced."),
     ] = None,
     images: Annotated[int, typer.Option(min=1, max=50, help="How many images, each class in turn.")] = 4,
