@@ -41,11 +41,7 @@ def pilot(  # noqa: PLR0913  (one parameter an option)
     out: Picture,
     *,
     preset: Annotated[
-<<<<<<< HEAD
         list[Preset] | None,
-=======
-        list[str] | None,
->>>>>>> sd
         typer.Option(help="One column each; repeatable. Left out: fast and balanced."),
     ] = None,
     images: Annotated[int, typer.Option(min=1, max=50, help="How many images, each class in turn.")] = 4,
