@@ -7,7 +7,7 @@ import typer
 
 from regrow import DEFAULT_URL
 from regrow.answers import AuditEntry
-from regrow.options import AsJson, Server, printed
+from regrow.options import AsJson, Key, Server, printed
 from regrow.outcome import talking
 
 
@@ -29,10 +29,11 @@ def audit(
     ] = None,
     most: Annotated[int, typer.Option("--most", min=1, help="So many entries, the newest.")] = 100,
     server: Server = DEFAULT_URL,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Show who did what, newest first."""
-    with talking(server) as regrow:
+    with talking(server, key) as regrow:
         printed(list(islice(regrow.audit(thing, action or ()), most)), _lines, as_json)
 
 
