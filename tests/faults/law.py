@@ -54,7 +54,7 @@ def check(site: Site, job_id: str, like: Undisturbed, failed: Mapping[Key, str] 
     for row in rows:
         assert hashlib.sha256(members[row["file"]]).hexdigest() == row["sha256"], row["file"]
     left_out = _files(like, failed)
-    about = {"manifest.jsonl", "groups.csv"} if failed else {"manifest.jsonl"}
+    about = {"manifest.jsonl", "report.html", "methods.md"} | ({"groups.csv"} if failed else set())
     assert members.keys() == like.members.keys() - left_out
     for name in members.keys() - about:
         assert members[name] == like.members[name], f"{name} differs from the undisturbed job's"
