@@ -181,6 +181,9 @@ def test_installed_priors_are_listed_with_what_a_request_must_know(service: Serv
             "multiple": 16,
             "bytes": 7,
             "card": "# Built-in",
+            "kind": "prior",
+            "prompts": False,
+            "words": [],
             "origin": "builtin",
             "training_id": None,
         }
