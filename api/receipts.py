@@ -90,7 +90,7 @@ class Receipt(BaseModel):
     id: str | None = Field(description="Null of what was only looked at, and where no image was meant.")
     created_at: Time | None
     dry_run: bool
-    by: str
+    by: str = Field(description="The name of the key that was used; `local` without one.")
     dataset: str
     name: str = Field(description="The dataset's.")
     match: str | None

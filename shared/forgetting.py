@@ -64,17 +64,17 @@ class Found:
     files: tuple[str, ...]
 
 
-def look(session: Session, owner: str, dataset_id: str, wish: Wish) -> dict[str, Any]:
-    """What `forget` would remove, as its receipt would say it.
+def look(session: Session, owner: str, by: str, dataset_id: str, wish: Wish) -> dict[str, Any]:
+    """What `forget` would remove, as its receipt would say it. `by` is who wishes it.
 
     Raises:
         NotFound, Conflict, Invalid: the dataset is not there, not checked yet, or rejected.
     """
     dataset = datasets.get_ready(session, owner, dataset_id)
-    return _told(session, dataset, wish, _find(session, dataset, wish))
+    return _told(session, dataset, by, wish, _find(session, dataset, wish))
 
 
-def forget(session: Session, owner: str, dataset_id: str, wish: Wish) -> Receipt | None:
+def forget(session: Session, owner: str, by: str, dataset_id: str, wish: Wish) -> Receipt | None:
     """Remove images and all that came from them; None if none is meant. Raises what `look` raises, and Conflict while
     there is a training on the dataset that is not done.
 
@@ -86,7 +86,7 @@ def forget(session: Session, owner: str, dataset_id: str, wish: Wish) -> Receipt
     if not found.images:
         return None
     _refuse_while_learning(session, sorted({image.dataset_id for image in found.images}))
-    body = _told(session, dataset, wish, found)
+    body = _told(session, dataset, by, wish, found)
     receipt = Receipt(owner=owner, dataset_id=dataset_id, body=body)
     session.add(receipt)
     session.flush()
@@ -190,14 +190,14 @@ def _results(session: Session, items: Sequence[Item], images: set[int]) -> list[
     return [key for key in keys if key not in kept]
 
 
-def _told(session: Session, dataset: Dataset, wish: Wish, found: Found) -> dict[str, Any]:
+def _told(session: Session, dataset: Dataset, by: str, wish: Wish, found: Found) -> dict[str, Any]:
     variants: dict[int, list[dict[str, Any]]] = {image.id: [] for image in found.images}
     for item in found.items:
         if item.state == ItemState.DONE:
             variants[item.image_id].append({"job": item.job_id, "variant": item.variant, "sha256": item.result_sha256})
     made = sum(map(len, variants.values()))
     return {
-        "by": dataset.owner,
+        "by": by,
         "dataset": dataset.id,
         "name": dataset.name,
         "match": wish.match,

@@ -25,10 +25,11 @@ def forget_images(dataset_id: HexId, wanted: Forget, caller: Caller, parts: Part
 
     It can be said twice: where no image is meant, none goes and there is no receipt.
     """
+    by = trail.actor.name
     with parts.sessions.write() as session:
-        row = None if wanted.dry_run else forgetting.forget(session, caller, dataset_id, wanted.wish)
+        row = None if wanted.dry_run else forgetting.forget(session, caller, by, dataset_id, wanted.wish)
         if row is None:
-            body = forgetting.look(session, caller, dataset_id, wanted.wish)
+            body = forgetting.look(session, caller, by, dataset_id, wanted.wish)
             return Receipt.of_nothing_done(body, dry_run=wanted.dry_run)
         for touched, images in Counter(image["dataset"] for image in row.body["images"]).items():
             trail.note(session, Action.FORGOT, f"/v1/datasets/{touched}", images)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from service import MISSING, Service, on_both_databases, png
 
+from shared import keys
 from shared.db import Sessions
 from shared.queue import Task
 from shared.settings import Settings
@@ -115,6 +116,15 @@ def test_an_upload_in_pieces_names_its_parent_too(
     grown = service.get(whole.headers["regrow-dataset"])
     assert grown["parent"] == old["id"]
     assert grown["report"]["difference"]["added"]["count"] == 1
+
+
+def test_a_receipt_says_by_whose_key_it_was(service: Service, upload: Upload) -> None:
+    dataset = upload(OLD)
+    with service.sessions.write() as session:
+        _, key = keys.create(session, keys.LOCAL, "anna")
+    service.client.headers["Authorization"] = f"Bearer {key}"
+    done = forget(service, dataset["id"], match="a.png")
+    assert done["by"] == service.get(f"/v1/receipts/{done['id']}")["by"] == "anna"
 
 
 @on_both_databases

@@ -66,7 +66,7 @@ def conclude(sessions: Sessions) -> None:
 
 def forget(sessions: Sessions, dataset_id: str, wish: Wish, owner: str = "local") -> str | None:
     with sessions.write() as session:
-        receipt = forgetting.forget(session, owner, dataset_id, wish)
+        receipt = forgetting.forget(session, owner, "anna", dataset_id, wish)
         return receipt and receipt.id
 
 
@@ -97,7 +97,7 @@ def test_it_goes_with_all_that_came_from_it_and_nothing_else_does(sessions: Sess
     finish(sessions, storage, job_id)
     before = stored(storage)
     with sessions.read() as session:
-        seen = forgetting.look(session, "local", dataset_id, Wish("1.png"))
+        seen = forgetting.look(session, "local", "anna", dataset_id, Wish("1.png"))
         lost = set(session.scalars(select(Item.result_key).join(Item.image).where(Image.path == gone.path)))
         lost.add(session.get_one(Archive, job_id).key)
     assert stored(storage) == before, "a look changes nothing"
@@ -105,6 +105,7 @@ def test_it_goes_with_all_that_came_from_it_and_nothing_else_does(sessions: Sess
 
     receipt = forget(sessions, dataset_id, Wish("1.png"))
     assert body(sessions, receipt) == seen
+    assert seen["by"] == "anna"
     assert seen["counts"] == {"images": 1, "variants": 2, "unfinished": 0, "archives": 1, "files": 5}
     (named,) = seen["images"]
     assert (named["path"], named["sha256"], named["mask_sha256"]) == (gone.path, gone.sha256, "a" * 64)
@@ -131,7 +132,7 @@ def test_a_second_time_nothing_is_meant(sessions: Sessions, storage: Folder) -> 
     assert forget(sessions, dataset_id, Wish("1.png")) is None
     with sessions.read() as session:
         assert len(session.scalars(select(Receipt)).all()) == 1
-        assert forgetting.look(session, "local", dataset_id, Wish("1.png"))["images"] == []
+        assert forgetting.look(session, "local", "anna", dataset_id, Wish("1.png"))["images"] == []
 
 
 def test_a_file_that_another_dataset_has_stays_and_is_named(sessions: Sessions, storage: Folder) -> None:

@@ -155,7 +155,7 @@ def test_an_archive_is_built_anew_without_what_is_forgotten(
     assert {"groups.csv", "manifest.jsonl"} <= set(built().mentions("wrist_1"))
     for match in ("wrist_1.png", "elbow*"):
         with studio.sessions.write() as session:
-            assert forgetting.forget(session, "local", job.dataset_id, forgetting.Wish(match))
+            assert forgetting.forget(session, "local", "local", job.dataset_id, forgetting.Wish(match))
     sweep(studio.sessions, studio.storage)
     after = built()
     assert after.mentions("wrist_1") == after.mentions("elbow") == []
