@@ -4,7 +4,7 @@ What is counted is what others have committed: of two requests at the same momen
 harm, and a lock would have all wait for each other.
 """
 
-from sqlalchemy import case, func, select
+from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.orm import Session
 
 from shared.errors import LimitReached, NoSpace
@@ -52,17 +52,24 @@ def room_for_upload(size: int) -> int:
 
 
 def room_for_job(session: Session, job: Job) -> int:
-    """Bytes that a job still takes, about: its new images, and the archive of all of them.
-
-    A new image is taken to be as large as its source, or where it is written in another format, as its pixels.
-    """
-    wanted = job.resolved["image_format"]
-    channels = case((Image.mode.in_(("1", "L")), 1), (Image.mode == "I;16", 2), else_=3)
-    pixels = Image.width * Image.height * channels
-    size = Image.size if wanted == "same" else case((Image.format == wanted.upper(), Image.size), else_=pixels)
+    """Bytes that a job still takes, about: its new images, and the archive of all of them."""
+    size = size_of_new(job.resolved["image_format"])
     all_items = select(func.coalesce(func.sum(size), 0)).select_from(Item).join(Item.image).where(Item.job_id == job.id)
     to_make = session.scalars(all_items.where(Item.state == ItemState.PENDING)).one()
-    originals = select(func.coalesce(func.sum(Image.size), 0)).where(Image.dataset_id == job.dataset_id)
-    copied = session.scalars(originals).one() if job.spec["output"]["include_originals"] else 0
+    copied = size_of_originals(session, job.dataset_id) if job.spec["output"]["include_originals"] else 0
     # PostgreSQL adds up its bigints to decimals.
-    return int(to_make + session.scalars(all_items).one() + copied)
+    return int(to_make + session.scalars(all_items).one()) + copied
+
+
+def size_of_new(image_format: str) -> ColumnElement[int]:
+    """Bytes that a new image takes, about: as many as its source, or where that is of another format, as its pixels."""
+    if image_format == "same":
+        return Image.size.expression
+    channels = case((Image.mode.in_(("1", "L")), 1), (Image.mode == "I;16", 2), else_=3)
+    return case((Image.format == image_format.upper(), Image.size), else_=Image.width * Image.height * channels)
+
+
+def size_of_originals(session: Session, dataset_id: str) -> int:
+    """Bytes of a dataset's images."""
+    every = select(func.coalesce(func.sum(Image.size), 0)).where(Image.dataset_id == dataset_id)
+    return int(session.scalars(every).one())

@@ -7,7 +7,7 @@ from typing import Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from shared import proposals, workers
+from shared import caps, proposals, workers
 from shared.models import Image, Item, Job, Prior
 from shared.proposals import Proposal
 from shared.queue import Queue
@@ -17,8 +17,6 @@ from shared.states import ItemState
 _CHUNK = 1000
 _RECENT = 20
 """Of the jobs that are like it, so many are asked how long their items took."""
-_CHANNELS = {"1": 1, "L": 1, "I;16": 2}
-"""Bytes of a pixel, by mode; of all others 3."""
 _CPU_SECONDS = 2e-8
 """Per step, byte of the prior's weights, and share of its native canvas: measured with the built-in prior, roughly."""
 _GPU_SECONDS = _CPU_SECONDS / 60
@@ -133,17 +131,9 @@ def _steps(resolved: ResolvedSpec) -> float:
 
 def _bytes(session: Session, spec: ExpansionSpec, proposal: Proposal, new: int, items: int) -> int:
     """Room for the new images, and for a zip of all of them and of the originals."""
-    # As `caps.room_for_job` has it.
-    wanted = spec.output.image_format
-    sizes = [
-        image.size
-        if wanted in ("same", image.format.lower())
-        else image.width * image.height * _CHANNELS.get(image.mode, 3)
-        for image in proposal.images
-    ]
-    mean = sum(sizes) / len(sizes)
-    originals = 0
-    if spec.output.include_originals:
-        all_of_it = select(func.sum(Image.size)).where(Image.dataset_id == proposal.dataset.id)
-        originals = session.scalar(all_of_it) or 0
-    return round(mean * (new + items)) + originals
+    ids = [image.id for image in proposal.images]
+    size = select(func.sum(caps.size_of_new(spec.output.image_format)))
+    chunks = (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
+    mean = sum(int(session.scalars(size.where(Image.id.in_(chunk))).one()) for chunk in chunks) / len(ids)
+    copied = caps.size_of_originals(session, proposal.dataset.id) if spec.output.include_originals else 0
+    return round(mean * (new + items)) + copied

@@ -6,7 +6,7 @@ import pytest
 from rows import PRIOR, add_dataset, claim, new_image, settle
 from sqlalchemy import func, select
 
-from shared import estimates, jobs, priors, workers
+from shared import caps, estimates, jobs, priors, workers
 from shared.db import Sessions
 from shared.errors import Invalid
 from shared.estimates import Estimate
@@ -80,6 +80,16 @@ def test_room_is_for_the_new_images_and_a_zip_of_all(sessions: Sessions, dataset
     assert any("less room" in each for each in estimate(sessions, dataset_id, free=16_999).warnings)
     assert not any("less room" in each for each in estimate(sessions, dataset_id, free=17_000).warnings)
     assert not any("less room" in each for each in estimate(sessions, dataset_id, free=None).warnings)
+
+
+@pytest.mark.parametrize("image_format", ["same", "png", "jpeg"])
+def test_room_is_what_the_job_is_then_asked_for(sessions: Sessions, dataset_id: str, image_format: str) -> None:
+    spec = {"dataset_id": dataset_id, "output": {"image_format": image_format}}
+    told = estimate(sessions, **spec).bytes_needed
+    with sessions.write() as session:
+        prior = priors.find(session, "local", "builtin")
+        job = jobs.create(session, "local", ExpansionSpec.model_validate(spec), prior, 1000)
+        assert caps.room_for_job(session, job) == told
 
 
 def test_what_a_job_would_warn_of_is_told_before(sessions: Sessions, dataset_id: str) -> None:
