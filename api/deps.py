@@ -57,10 +57,6 @@ async def _storage(parts: PartsDep) -> Storage:
     return parts.storage
 
 
-async def _enqueue(parts: PartsDep) -> Enqueue:
-    return parts.enqueue
-
-
 async def _watch(parts: PartsDep) -> Watch:
     return parts.watch
 
@@ -81,7 +77,6 @@ async def _project(caller: CallerDep) -> str:
 
 SessionsDep = Annotated[Sessions, Depends(_sessions)]
 StorageDep = Annotated[Storage, Depends(_storage)]
-EnqueueDep = Annotated[Enqueue, Depends(_enqueue)]
 WatchDep = Annotated[Watch, Depends(_watch)]
 
 Caller = Annotated[str, Depends(_project)]

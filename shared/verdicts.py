@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from shared.db import now
@@ -75,11 +75,6 @@ def counts(session: Session, job_id: str) -> dict[Decision, int]:
     """How many images of a job are accepted and rejected."""
     by_decision = select(Verdict.decision, func.count()).join(Item, stands()).where(Item.job_id == job_id)
     return {decision: int(count) for decision, count in session.execute(by_decision.group_by(Verdict.decision))}
-
-
-def of_job(job_id: str) -> Select[Verdict]:
-    """The verdicts on a job's images, with their items, in the order of these."""
-    return select(Verdict).join(Item, stands()).where(Item.job_id == job_id).order_by(Verdict.item_id)
 
 
 def stands() -> ColumnElement[bool]:

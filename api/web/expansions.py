@@ -32,7 +32,6 @@ pictures = APIRouter(include_in_schema=False)
 _SAMPLES = 12
 """Images of the dataset that a mask can be looked at on."""
 _MOST_PILOTS = 8
-_FIRST = ("name", "variants", "sampler.preset", "prior", "operator", "blend", "seed")
 _OF_A_PILOT = ("variants", "max_images", "name")
 
 

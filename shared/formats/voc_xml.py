@@ -61,11 +61,6 @@ def parse(data: bytes, where: str, faults: Faults) -> Annotation | None:
     return Annotation(size, tuple(boxes)) if faults.count == before else None
 
 
-def is_annotation(data: bytes) -> bool:
-    """Whether it begins as one, without reading all of it."""
-    return re.search(rb"<annotation[\s>]", data[:4096]) is not None
-
-
 def renamed(data: bytes, name: str) -> bytes:
     """The annotation of an image called `name` that is labelled alike: only the file's name in it is another."""
     ours = escape(name).encode("ascii", "xmlcharrefreplace")
