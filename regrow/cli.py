@@ -27,6 +27,7 @@ from regrow import (
 )
 from regrow.options import (
     AsJson,
+    Data,
     Format,
     GroupPattern,
     JobId,
@@ -41,7 +42,7 @@ from regrow.options import (
     printed,
     reading,
 )
-from regrow.outcome import Exit, code, fail, going_on, talking
+from regrow.outcome import Exit, code, fail, going_on, service_installed, talking
 from regrow.sending import Name, Upload, send
 
 if TYPE_CHECKING:
@@ -91,11 +92,9 @@ def serve(
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
 ) -> None:
     """Run the service on this machine: API, workers, sweep, and a broker if REGROW_BROKER_URL names none."""
-    try:
+    with service_installed():
         from regrow import local
         from regrow.preconditions import Address, Refused
-    except ModuleNotFoundError as error:
-        fail(Exit.UNEXPECTED, f"{error.name} is missing: pip install 'regrow[api,worker]'")
     if (tls_cert is None) != (tls_key is None):
         fail(Exit.USAGE, "--tls-cert and --tls-key go together.")
     tls = (tls_cert.resolve(), tls_key.resolve()) if tls_cert and tls_key else None
@@ -107,16 +106,12 @@ def serve(
 
 @app.command()
 def doctor(
-    data: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The data folder; left out: REGROW_DATA, or `data`.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
 ) -> None:
     """Look at each part of the installation on this machine, and say what to do about what is broken."""
-    try:
+    with service_installed():
         from regrow import doctor
-    except ModuleNotFoundError as error:
-        fail(Exit.UNEXPECTED, f"{error.name} is missing: pip install 'regrow[api,worker]'")
     findings = list(doctor.examine(data))
     well = all(finding.state != "failed" for finding in findings)
     if as_json:

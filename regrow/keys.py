@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regrow.outcome import Exit, fail
+from regrow.options import AsJson, Data
+from regrow.outcome import Exit, fail, service_installed
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -21,11 +22,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-
-Data = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="The service's data folder; left out: REGROW_DATA, or `data`.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -91,14 +87,12 @@ def revoke(
 @contextmanager
 def _transaction(data: Path | None) -> "Iterator[Session]":
     """A transaction on the service's database, brought to its newest form; what goes wrong ends the command."""
-    try:
+    with service_installed():
         from sqlalchemy.exc import DatabaseError
 
         from regrow import local
         from regrow.preconditions import Refused, read_settings
         from shared.errors import RegrowError
-    except ModuleNotFoundError as error:
-        fail(Exit.UNEXPECTED, f"{error.name} is missing: pip install 'regrow[api,worker]'")
     try:
         with local.database(read_settings(data), _say) as sessions, sessions.write() as session:
             yield session

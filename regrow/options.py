@@ -17,7 +17,10 @@ Key = Annotated[
         "--key", envvar="REGROW_KEY", help="Your key; better in the environment, where no list of processes shows it."
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the server's answer as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="FOLDER", help="The data folder; left out: REGROW_DATA, or `data`.")
+]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 
 

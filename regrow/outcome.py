@@ -59,6 +59,15 @@ def talking(server: str, key: str | None = None) -> "Iterator[Client]":
 
 
 @contextmanager
+def service_installed() -> Iterator[None]:
+    """Around imports of what the service is made of: a machine that has only the client is told in a sentence."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        fail(Exit.UNEXPECTED, f"{error.name} is missing: pip install 'regrow[api,worker]'")
+
+
+@contextmanager
 def going_on(what: str, hints: Mapping[str, str], server: str) -> Iterator[None]:
     """Tells who interrupts the waiting that the work itself goes on; `hints` are commands, by what they are for."""
     try:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from regrow import DEFAULT_URL, report
-from regrow.options import AsJson, Format, GroupPattern, Key, NoLabels, Server, SkipBadImages, printed, reading
-from regrow.outcome import Exit, fail, going_on, talking
+from regrow.options import AsJson, Data, Format, GroupPattern, Key, NoLabels, Server, SkipBadImages, printed, reading
+from regrow.outcome import Exit, fail, going_on, service_installed, talking
 from regrow.sending import Upload, send
 
 if TYPE_CHECKING:
@@ -90,17 +90,13 @@ def add(
             exists=True, file_okay=False, metavar="FOLDER", help="Of a .safetensors: the configurations to use instead."
         ),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The service's folder; left out: REGROW_DATA, or `data`.")
-    ] = None,
+    data: Data = None,
 ) -> None:
     """Make a Stable Diffusion, or an autoencoder to guide one, known to the service of this machine. It stays where it
     is; all of it is read once, to see whether it can be used."""
-    try:
+    with service_installed():
         from regrow import adding
         from regrow.preconditions import Refused
-    except ModuleNotFoundError as error:
-        fail(Exit.UNEXPECTED, f"{error.name} is missing: pip install 'regrow[api,worker]'")
     try:
         print(adding.add(path, name, architecture, config, data))
     except Refused as error:

@@ -8,15 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from regrow.options import printed
-from regrow.outcome import Exit, fail
+from regrow.options import AsJson, Data, printed
+from regrow.outcome import Exit, fail, service_installed
 from regrow.progress import size
 
 _SECONDS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 _MOST_NAMED = 20
-
-Data = Annotated[Path | None, typer.Option(metavar="FOLDER", help="The data folder; left out: REGROW_DATA, or `data`.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -95,10 +92,8 @@ def backup(
 @contextmanager
 def _here() -> Iterator[None]:
     """What is refused is said in a sentence, and so is a machine that has only the client."""
-    try:
+    with service_installed():
         from regrow.preconditions import Refused
-    except ModuleNotFoundError as error:
-        fail(Exit.UNEXPECTED, f"{error.name} is missing: pip install 'regrow[api,worker]'")
     try:
         yield
     except Refused as error:

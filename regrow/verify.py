@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from regrow.options import AsJson
 from regrow.outcome import Exit, fail, talking
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def verify(
     server: Annotated[
         str | None, typer.Option(help="Who has the originals, if the archive does not: the service that made it.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make new images of an archive again, on this machine, and say what is equal and, where it is not, why.
 
