@@ -198,7 +198,7 @@ def test_a_backup_of_postgresql_is_what_pg_restore_takes(
     result = run(data, "backup", str(tmp_path / "copy.dump"))
     assert result.exit_code == 0, result.output
     with sessions.write() as session:
-        session.execute(text("DROP TABLE item"))
+        session.execute(text("DROP TABLE item CASCADE"))
         session.execute(update(Dataset).values(name="damaged"))
     sessions.dispose()
     # As docs/operations.md says.
