@@ -84,7 +84,7 @@ def test_room_is_for_the_new_images_and_a_zip_of_all(sessions: Sessions, dataset
 
 @pytest.mark.parametrize("image_format", ["same", "png", "jpeg"])
 def test_room_is_what_the_job_is_then_asked_for(sessions: Sessions, dataset_id: str, image_format: str) -> None:
-    spec = {"dataset_id": dataset_id, "output": {"image_format": image_format}}
+    spec: dict[str, Any] = {"dataset_id": dataset_id, "output": {"image_format": image_format}}
     told = estimate(sessions, **spec).bytes_needed
     with sessions.write() as session:
         prior = priors.find(session, "local", "builtin")
