@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regrow.options import AsJson, Data
+from regrow.options import AsJson, Data, seconds
 from regrow.outcome import Exit, fail, service_installed
 
 if TYPE_CHECKING:
@@ -38,10 +38,11 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it: this once, since only its hash is kept."""
+    lifetime = None if expires is None else seconds(expires, "--expires", least=1)
     with _transaction(data) as session:
         from shared import keys
 
-        row, key = keys.create(session, project, name, None if expires is None else keys.seconds(expires))
+        row, key = keys.create(session, project, name, lifetime)
         session.refresh(row)
         said = _told(session, row)
     if as_json:

@@ -48,6 +48,18 @@ Parent = Annotated[
 ]
 
 
+_UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+
+
+def seconds(text: str, option: str, least: int = 0) -> float:
+    """`90m`, `12h`, `30d` or `4w` in seconds. Raises BadParameter, which ends a command as wrong usage."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not number.isdecimal() or not least <= int(number) < 100_000:
+        said = f"{text!r} is no time: say minutes, hours, days or weeks as 90m, 12h, 30d or 4w"
+        raise typer.BadParameter(said, param_hint=option)
+    return int(number) * _UNITS[unit]
+
+
 def in_a_folder(path: Path | None) -> Path | None:
     """Said before the work is done, and not after it."""
     if path is not None and not path.absolute().parent.is_dir():

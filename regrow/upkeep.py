@@ -1,6 +1,5 @@
 """The commands for the machine that has the data: what takes up space, what may go, a copy of the database."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from regrow.options import AsJson, Data, printed
+from regrow.options import AsJson, Data, printed, seconds
 from regrow.outcome import Exit, fail, service_installed
 from regrow.progress import size
 
-_SECONDS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
+_DAY = 86400.0
 _MOST_NAMED = 20
 
 
@@ -42,9 +41,7 @@ def prune(
     strays: Annotated[
         bool, typer.Option("--strays", help="Stored files that nothing in the database names: remains of the killed.")
     ] = False,
-    older_than: Annotated[
-        str, typer.Option(metavar="AGE", help="Only what is older: a number with m, h or d for minutes, hours, days.")
-    ] = "30d",
+    older_than: Annotated[str, typer.Option(metavar="AGE", help="Only what is older: 90m, 12h, 30d, 4w.")] = "30d",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     data: Data = None,
@@ -56,13 +53,13 @@ def prune(
         fail(Exit.USAGE, "Say what may go: --archives, --uploads or --strays.")
     if as_json and not (dry_run or yes):
         fail(Exit.USAGE, "With --json nothing is asked: say --dry-run or --yes too.")
-    seconds = _age(older_than)
+    age = seconds(older_than, "--older-than")
     with _here():
         from regrow import keeping
 
         with keeping.opened(data) as house:
             seen: dict[Any, list[dict[str, Any]]] = {
-                which: keeping.look(house, which, seconds)  # type: ignore[arg-type]
+                which: keeping.look(house, which, age)  # type: ignore[arg-type]
                 for which, wanted in chosen.items()
                 if wanted
             }
@@ -72,7 +69,7 @@ def prune(
                 typer.confirm("Remove all this?", abort=True, err=True)
             if not dry_run:
                 for which, each in seen.items():
-                    keeping.prune(house, which, seconds, each)
+                    keeping.prune(house, which, age, each)
                 answer["waiting"] = keeping.empty_trash(house)
             printed(answer, _pruned, as_json)
 
@@ -100,14 +97,6 @@ def _here() -> Iterator[None]:
         fail(Exit.USAGE, str(error))
 
 
-def _age(text: str) -> float:
-    """Seconds, of `30d`, `12h` or `90m`."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text)
-    if not match:
-        raise typer.BadParameter(f"{text!r} is no age such as 30d, 12h or 90m", param_hint="--older-than")
-    return float(match[1]) * _SECONDS[match[2]]
-
-
 def _table(found: dict[str, Any]) -> str:
     beside = {name: found[name] for name in ("database", "backups", "logs", "broker") if found[name]}
     rows = [(name, each) for name, each in (found["storage"] | beside).items() if each["files"]]
@@ -129,7 +118,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         each = found[which]
         yield f"{len(each)} {which} of {size(sum(one['bytes'] for one in each))} {verb}"
         for one in each[:_MOST_NAMED]:
-            age = f"  {one['age'] / _SECONDS['d']:.1f} days old" if "age" in one else ""
+            age = f"  {one['age'] / _DAY:.1f} days old" if "age" in one else ""
             yield f"  {one['name']}  {size(one['bytes'])}{age}"
         if len(each) > _MOST_NAMED:
             yield f"  and {len(each) - _MOST_NAMED} more (--json names all)"

@@ -75,10 +75,10 @@ def difference(old: Iterable[Seen], new: Iterable[Seen]) -> dict[str, Any]:
     moved = [(was.path, image.path) for was, image in same if (was.path, was.split) != (image.path, image.split)]
     return {
         "unchanged": len(same) - len(moved),
-        "moved": _examples(moved),
-        "relabelled": _examples([image.path for was, image in pairs if was.labels != image.labels]),
-        "added": _examples(added),
-        "removed": _examples(list(left)),
+        "moved": examples(moved),
+        "relabelled": examples([image.path for was, image in pairs if was.labels != image.labels]),
+        "added": examples(added),
+        "removed": examples(list(left)),
     }
 
 
@@ -89,5 +89,6 @@ def _seen(image: Image | NewImage, classes: Sequence[str]) -> Seen:
     return Seen(image.path, image.split, image.sha256, labels)
 
 
-def _examples(found: Sequence[Any]) -> dict[str, Any]:
+def examples(found: Sequence[Any]) -> dict[str, Any]:
+    """How many there are, and the first of them, at most `LISTED`."""
     return {"count": len(found), "examples": list(found[:LISTED])}

@@ -29,7 +29,6 @@ NOTE_SECONDS = 60.0
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _ID_DIGITS = 8
 _DAY = 86400.0
-_UNITS = {"h": 3600.0, "d": _DAY, "w": 7 * _DAY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +142,6 @@ def signed_in(session: Session, token: str) -> Holder:
 def sign_out(session: Session, token: str) -> None:
     """The token counts no more. Does nothing to one that did not."""
     session.execute(delete(SignIn).where(SignIn.sha256 == _sha256(token)))
-
-
-def seconds(text: str) -> float:
-    """`12h`, `90d` or `4w` in seconds. Raises Invalid."""
-    number, unit = text[:-1], text[-1:]
-    if unit not in _UNITS or not number.isdecimal() or not 0 < int(number) < 100_000:
-        raise Invalid(f"{text!r} is no time: say hours, days or weeks as 12h, 90d or 4w.")
-    return int(number) * _UNITS[unit]
 
 
 def _holder(session: Session, which: ColumnElement[bool]) -> Holder:

@@ -12,10 +12,8 @@ from shared.datasets import NewImage
 from shared.errors import Fault
 from shared.formats.faults import shown, some
 from shared.formats.samples import Contents
+from shared.growth import examples
 from shared.images import Examined
-
-LISTED = 20
-"""How many examples a report gives of each thing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +65,10 @@ class Survey:
             "without_labels": dict(Counter(image.split for image in images if not image.boxes)),
             "sizes": _sizes(images),
             "metadata": dict(sorted(self._metadata.items())),
-            "duplicates": {"within": _examples(within), "across": _examples(across)},
+            "duplicates": {"within": examples(within), "across": examples(across)},
             "groups": groups,
-            "unpaired": _examples([shown(name) for name in found.unpaired]),
-            "skipped": _examples([{"where": fault.where, "what": fault.what} for fault in skipped]),
+            "unpaired": examples([shown(name) for name in found.unpaired]),
+            "skipped": examples([{"where": fault.where, "what": fault.what} for fault in skipped]),
         }
         return report, list(self._warnings(skipped, within, across, groups))
 
@@ -133,9 +131,5 @@ def _groups(images: Sequence[NewImage]) -> dict[str, Any] | None:
     return {
         "count": len(splits),
         "without": without,
-        "across": _examples([group for group, its in splits.items() if len(its) > 1]),
+        "across": examples([group for group, its in splits.items() if len(its) > 1]),
     }
-
-
-def _examples(found: Sequence[Any]) -> dict[str, Any]:
-    return {"count": len(found), "examples": list(found[:LISTED])}

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
 from regrow import cli
+from regrow.options import seconds
 from shared import keys
 from shared.db import make_sessions
 
@@ -55,7 +57,8 @@ def test_json_has_the_key_once(run: Callable[..., Result]) -> None:
     ("arguments", "said"),
     [
         (["create", "--project", "No", "--name", "anna"], "no name of a project"),
-        (["create", "--project", "knee", "--name", "anna", "--expires", "soon"], "12h, 90d or 4w"),
+        (["create", "--project", "knee", "--name", "anna", "--expires", "soon"], "12h, 30d or 4w"),
+        (["create", "--project", "knee", "--name", "anna", "--expires", "0d"], "12h, 30d or 4w"),
         (["revoke", "00000000"], "no key '00000000'"),
     ],
 )
@@ -64,3 +67,11 @@ def test_what_cannot_be_is_refused_in_a_sentence(run: Callable[..., Result], arg
     assert refused.exit_code == 2
     assert said in refused.stderr
     assert run("list").stdout.startswith("There are no keys yet")
+
+
+def test_times_are_said_in_minutes_hours_days_and_weeks() -> None:
+    said = {"90m": 5400.0, "12h": 43200.0, "90d": 7776000.0, "4w": 2419200.0, "0m": 0.0}
+    assert {text: seconds(text, "--expires") for text in said} == said
+    for wrong in ("", "d", "90", "-1d", "1.5d", "1y", "²d", "100000d"):
+        with pytest.raises(typer.BadParameter, match="12h, 30d or 4w"):
+            seconds(wrong, "--expires")

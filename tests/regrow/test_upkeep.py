@@ -125,7 +125,7 @@ def test_what_must_wait_for_a_check_is_told(data: Path, rows: Sessions, kept: Fo
     ("arguments", "said"),
     [
         (["prune"], "--archives, --uploads or --strays"),
-        (["prune", "--archives", "--older-than", "30"], "30d, 12h or 90m"),
+        (["prune", "--archives", "--older-than", "30"], "90m, 12h, 30d"),
         (["prune", "--archives", "--json"], "--dry-run or --yes"),
         (["prune", "--strays", "--dry-run"], "is not there. Is its share mounted"),
         (["storage"], "is not there. Is its share mounted"),

@@ -137,10 +137,3 @@ def test_a_key_has_a_printable_name(sessions: Sessions, name: str) -> None:
 def test_there_is_no_key_of_an_unknown_id(sessions: Sessions) -> None:
     with sessions.write() as session, pytest.raises(NotFound, match="keys list"):
         keys.revoke(session, "00000000")
-
-
-def test_times_are_said_in_hours_days_and_weeks() -> None:
-    assert [keys.seconds(text) for text in ("12h", "90d", "4w")] == [43200.0, 7776000.0, 2419200.0]
-    for wrong in ("", "d", "90", "-1d", "1.5d", "0d", "1y", "²d", "100000d"):
-        with pytest.raises(Invalid, match="12h, 90d or 4w"):
-            keys.seconds(wrong)
