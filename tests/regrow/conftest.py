@@ -187,10 +187,16 @@ def dataset_id(_service: Service, zipped: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def finished(_service: Service, dataset_id: str) -> Job:
-    """A job that is over: six images."""
+def _finished(_service: Service, dataset_id: str) -> str:
     with Client(_service.url) as client:
-        return client.wait_job(client.create_job({"dataset_id": dataset_id})["id"])
+        return client.wait_job(client.create_job({"dataset_id": dataset_id})["id"])["id"]
+
+
+@pytest.fixture
+def finished(_service: Service, _finished: str) -> Job:
+    """A job that is over: six images. Its archive may be another than in the test before."""
+    with Client(_service.url) as client:
+        return client.wait_job(_finished)
 
 
 @pytest.fixture(scope="session")

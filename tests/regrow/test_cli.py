@@ -184,7 +184,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_watch_and_end_it(service,
     started.send_signal(signal.SIGINT)
     _, said = started.communicate(timeout=20)
     assert started.returncode == 130
-    assert f"regrow status {job_id} --server {service.url}" in said
+    assert f"regrow watch {job_id} --server {service.url}" in said
     assert f"regrow cancel {job_id}" in said
     assert client.job(job_id)["state"] == "queued"
 

@@ -20,10 +20,12 @@ from samples.phantoms import write_dataset
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's chromium, or any Chrome on the path. Without one these tests are skipped, or fail where
-    REGROW_TEST_BROWSER is set."""
+    REGROW_TEST_BROWSER is set.
+
+    Started for each module: while Playwright is there, nothing else in the process can use asyncio."""
     found = next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:
         if os.environ.get("REGROW_TEST_BROWSER"):
@@ -38,7 +40,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def address(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a service that is ready to work."""
     data, port = tmp_path_factory.mktemp("served"), free_port()
     command = [sys.executable, "-m", "regrow", "serve", "--port", str(port), "--data", str(data)]
