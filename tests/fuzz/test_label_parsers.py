@@ -22,7 +22,7 @@ from shared.formats.zips import SafeZip
 Parse = Callable[[bytes, Faults], Any]
 
 NAME = "the file"
-ROOM, TIMES = 2**20, 200
+ROOM, TIMES = 2**22, 200  # what is nested takes as much as Python lets it nest, however long it is
 """Bytes that a parser may take, and as many for each byte that it reads."""
 
 
