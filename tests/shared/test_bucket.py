@@ -102,10 +102,10 @@ class TestEveryStorage:
         assert all(store.read(f"{'ab'[n % 2]}/{n}") == b"%d" % n for n in range(1, 100))
 
     def test_a_folder_goes_with_all_that_lies_in_it_and_nothing_beside_it(self, store: Storage) -> None:
-        for key in ("t/1/a", "t/1/work/b", "t/10/a", "x/1"):
+        for key in ("t/1/a", "t/1/state/b", "t/10/a", "x/1"):
             store.write(key, b"")
         store.delete_all(["t/1/", "x/1", "x/none", "none/"])
-        assert [key for key in ("t/1/a", "t/1/work/b", "t/10/a", "x/1") if store.exists(key)] == ["t/10/a"]
+        assert [key for key in ("t/1/a", "t/1/state/b", "t/10/a", "x/1") if store.exists(key)] == ["t/10/a"]
 
     def test_an_upload_grows_and_lies_where_workers_look_once_it_is_gathered(self, store: Storage) -> None:
         key = "uploads/a.zip"
@@ -121,13 +121,13 @@ class TestEveryStorage:
 
     def test_a_folder_that_was_kept_is_at_hand_again(self, store: Storage) -> None:
         for number in (1, 2):
-            with store.at_hand("t/1/work/") as folder:
+            with store.at_hand("t/1/state/") as folder:
                 folder.mkdir(parents=True, exist_ok=True)
                 assert len(list(folder.rglob("*.pt"))) == number - 1
                 (folder / "deep").mkdir(exist_ok=True)
                 (folder / "deep" / f"{number}.pt").write_bytes(b"x" * number)
-                store.keep("t/1/work/")
-        with store.at_hand("t/1/work/") as folder:
+                store.keep("t/1/state/")
+        with store.at_hand("t/1/state/") as folder:
             assert {path.name: path.stat().st_size for path in folder.rglob("*.pt")} == {"1.pt": 1, "2.pt": 2}
 
 

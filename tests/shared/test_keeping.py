@@ -14,7 +14,7 @@ from shared.items import Result
 from shared.keeping import Kind, census
 from shared.models import Archive, Dataset, Job, Prior, Training, Trash, Upload
 from shared.states import ArchiveState, DatasetState
-from shared.storage import Folder, archive_key, preview_key, result_key, source_key, upload_key
+from shared.storage import Folder, archive_key, preview_key, result_key, source_key, training_key, upload_key
 
 DAY = 86400.0
 
@@ -74,7 +74,7 @@ def kept(sessions: Sessions, storage: Folder, make_job: Make) -> dict[Kind, set[
         Kind.RESULTS: [key, result_key(job_id, held.item_id, held.token, "jpg")],
         Kind.ARCHIVES: [archive_key(building.id, building.token)],
         Kind.UPLOADS: [upload_key(growing.id), upload_key(waiting.id)],
-        Kind.TRAININGS: [f"trainings/{training.id}/work/denoiser/step.pt", f"trainings/{training.id}/preview.png"],
+        Kind.TRAININGS: [training_key(training.id, "work/denoiser/step.pt"), f"trainings/{training.id}/preview.png"],
         Kind.PRIORS: [f"priors/{'f' * 32}/unet/config.json", f"priors/{training.id}/vae/config.json"],
         Kind.OTHER: ["lost+found/x", "README"],
     }
