@@ -92,7 +92,7 @@ def nobodys(storage: Folder) -> set[str]:
         result_key("1" * 32, 7, "ab" * 8, "png"),
         archive_key("1" * 32, "cd" * 8),
         upload_key("2" * 32),
-        f"trainings/{'3' * 32}/work/step.pt",
+        training_key("3" * 32, "work/step.pt"),
         f"trainings/{'3' * 32}/preview.png",
         f"priors/{'4' * 32}/unet/config.json",
         "probes/0123456789abcdef",
