@@ -56,7 +56,8 @@ def blended(account: Account) -> str:
 
 def outcome(account: Account) -> str:
     """How many images came of it."""
-    said = f"{account.spec.variants} variants of each of {account.sources:,} images made {account.made:,} new ones"
+    each = "1 variant" if account.spec.variants == 1 else f"{account.spec.variants} variants"
+    said = f"{each} of each of {account.sources:,} images made {account.made:,} new ones"
     lost = [f"{account.rejected:,} rejected by a reader"] if account.rejected else []
     if account.filtered:
         lost.append(
