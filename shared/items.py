@@ -8,13 +8,28 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, or_, select, update
-from sqlalchemy.orm import Session, aliased, joinedload
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Float,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, joinedload
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from shared import leases
 from shared.db import now
 from shared.errors import NotFound
-from shared.models import Item, Job
+from shared.models import Dataset, Image, Item, Job, white_of
 from shared.spec import ENGINE_VERSION, ResolvedSpec
 from shared.states import ItemState
 
@@ -200,29 +215,14 @@ def release(session: Session, which: ColumnElement[bool], **values: Any) -> bool
 
 def _in_turn(session: Session, priors: Collection[str], warm: Collection[str]) -> list[str]:
     """The jobs to try, best first."""
-    other = aliased(Job)
-    served = select(func.max(other.claimed_at)).where(other.owner == Job.owner).scalar_subquery()
-    prior = Job.resolved["prior_sha256"].as_string()
-    since = func.coalesce(Job.claimed_at, Job.created_at)
-    rows = session.execute(
-        select(Job.id, Job.priority, prior.label("prior"), (now() - since).label("waited"))
-        .where(OPEN, any_of(PENDING), _can_be_made(priors))
-        .order_by(
-            Job.priority.desc(),
-            func.coalesce(served, 0.0),
-            func.coalesce(Job.claimed_at, 0.0),
-            Job.created_at,
-            Job.id,
-        )
-        .limit(LOOK_AHEAD)
-    ).all()
+    rows = session.execute(_NEXT_JOBS, {"priors": list(priors)}).all()
     if rows and rows[0].waited < PATIENCE:
         first = rows[0].priority
         rows = sorted(rows, key=lambda row: 2 if row.priority != first else row.prior not in warm)
     return [row.id for row in rows]
 
 
-def _can_be_made(priors: Collection[str]) -> ColumnElement[bool]:
+def _can_be_made(priors: Collection[str] | BindParameter[str]) -> ColumnElement[bool]:
     guide = Job.resolved[("guidance_vae", "sha256")].as_string()
     return and_(Job.resolved["prior_sha256"].as_string().in_(priors), or_(guide.is_(None), guide.in_(priors)))
 
@@ -237,53 +237,33 @@ def _note_turn(session: Session, job_id: str) -> None:
 def _take(
     session: Session, job_id: str, token: str, worker: str, limit: int, lease: float, *, suspect: bool
 ) -> Sequence[int]:
-    # In the order of ix_item_live, and of no other index: PostgreSQL would walk the primary key past every item that is
-    # done, in the hope of meeting a pending one soon. For that it must not know that all `lapses` are equal.
-    lapsed = Item.lapses > 0 if suspect else Item.lapses <= 0
-    picked = (
-        select(Item.id)
-        .where(Item.job_id == job_id, PENDING, lapsed)
-        .order_by(Item.lapses, Item.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("picked")
-        .prefix_with("MATERIALIZED", dialect="postgresql")
-    )
-    return session.scalars(
-        update(Item)
-        .where(Item.id.in_(select(picked.c.id)))
-        .values(
-            state=ItemState.RUNNING, token=token, lease_until=now() + lease, worker=worker, step=0, started_at=now()
-        )
-        .returning(Item.id)
-        .execution_options(synchronize_session=False)
-    ).all()
+    values = {"of_job": job_id, "most": limit, "by": token, "who": worker, "lease": lease}
+    return session.scalars(_TAKE_SUSPECT if suspect else _TAKE, values).all()
 
 
 def _works(session: Session, item_ids: Sequence[int], token: str) -> list[Work]:
-    with_the_rest = joinedload(Item.image), joinedload(Item.job).joinedload(Job.dataset)
-    rows = session.scalars(select(Item).where(Item.id.in_(item_ids)).order_by(Item.id).options(*with_the_rest)).all()
+    rows = session.execute(_TAKEN, {"ids": item_ids}).all()
     return [
         Work(
-            item_id=item.id,
-            job_id=item.job_id,
-            dataset_id=item.job.dataset_id,
+            item_id=row.id,
+            job_id=row.job_id,
+            dataset_id=row.dataset_id,
             token=token,
-            variant=item.variant,
-            seed=item.seed,
-            path=item.image.path,
-            source_sha256=item.image.sha256,
-            white=item.image.white,
-            boxes=tuple(tuple(box) for box in item.image.boxes),
-            outlines=tuple(None if outline is None else tuple(outline) for outline in item.image.outlines),
-            mask_sha256=item.image.mask_sha256,
-            upright=item.image.upright,
-            resolved=ResolvedSpec.model_validate(item.job.resolved),
-            suspect=item.lapses > 0,
-            owner=item.job.owner,
-            request_id=item.job.request_id,
+            variant=row.variant,
+            seed=row.seed,
+            path=row.path,
+            source_sha256=row.sha256,
+            white=white_of(row.mode, row.white),
+            boxes=tuple(tuple(box) for box in row.boxes),
+            outlines=tuple(None if outline is None else tuple(outline) for outline in row.outlines),
+            mask_sha256=row.mask_sha256,
+            upright=row.upright,
+            resolved=ResolvedSpec.model_validate(row.resolved),
+            suspect=row.lapses > 0,
+            owner=row.owner,
+            request_id=row.request_id,
         )
-        for item in rows
+        for row in rows
     ]
 
 
@@ -303,3 +283,69 @@ def _return(session: Session, which: ColumnElement[bool], *, lapsed: bool) -> in
         "step": 0,
     }
     return leases.changed(session, update(Item).where(running).values(token=None, lease_until=None, **values))
+
+
+# What `claim` says, made once: to make it anew took as long as the database takes to do it.
+
+
+def _next_jobs() -> Select[tuple[str, int, str, float]]:
+    other = aliased(Job)
+    served = select(func.max(other.claimed_at)).where(other.owner == Job.owner).scalar_subquery()
+    prior = Job.resolved["prior_sha256"].as_string()
+    since = func.coalesce(Job.claimed_at, Job.created_at)
+    return (
+        select(Job.id, Job.priority, prior.label("prior"), (now() - since).label("waited"))
+        .where(OPEN, any_of(PENDING), _can_be_made(bindparam("priors", expanding=True)))
+        .order_by(
+            Job.priority.desc(),
+            func.coalesce(served, 0.0),
+            func.coalesce(Job.claimed_at, 0.0),
+            Job.created_at,
+            Job.id,
+        )
+        .limit(LOOK_AHEAD)
+    )
+
+
+def _taking(lapsed: ColumnElement[bool]) -> ReturningUpdate[int]:
+    # In the order of ix_item_live, and of no other index: PostgreSQL would walk the primary key past every item that is
+    # done, in the hope of meeting a pending one soon. For that it must not know that all `lapses` are equal.
+    picked = (
+        select(Item.id)
+        .where(Item.job_id == bindparam("of_job"), PENDING, lapsed)
+        .order_by(Item.lapses, Item.id)
+        .limit(bindparam("most", type_=Integer))
+        .with_for_update(skip_locked=True)
+        .cte("picked")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    return (
+        update(Item)
+        .where(Item.id.in_(select(picked.c.id)))
+        .values(
+            state=ItemState.RUNNING,
+            token=bindparam("by"),
+            lease_until=now() + bindparam("lease", type_=Float),
+            worker=bindparam("who"),
+            step=0,
+            started_at=now(),
+        )
+        .returning(Item.id)
+        .execution_options(synchronize_session=False)
+    )
+
+
+_NEXT_JOBS = _next_jobs()
+_TAKE, _TAKE_SUSPECT = _taking(Item.lapses <= 0), _taking(Item.lapses > 0)
+_OF_ITEM = Item.id, Item.job_id, Item.variant, Item.seed, Item.lapses
+_OF_IMAGE = Image.path, Image.sha256, Image.mode, Image.boxes, Image.outlines, Image.mask_sha256, Image.upright
+_OF_JOB = Job.dataset_id, Job.resolved, Job.owner, Job.request_id
+_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (*_OF_ITEM, *_OF_IMAGE, *_OF_JOB)
+_TAKEN = (
+    select(*_COLUMNS, Dataset.white)
+    .join(Item.image)
+    .join(Item.job)
+    .join(Job.dataset)
+    .where(Item.id.in_(bindparam("ids", expanding=True)))
+    .order_by(Item.id)
+)
