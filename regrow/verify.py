@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regrow.options import AsJson
+from regrow.options import AsJson, Key
 from regrow.outcome import Exit, fail, talking
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def verify(
     server: Annotated[
         str | None, typer.Option(help="Who has the originals, if the archive does not: the service that made it.")
     ] = None,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Make new images of an archive again, on this machine, and say what is equal and, where it is not, why.
@@ -51,7 +52,7 @@ def verify(
     command += ["--json"] if as_json else []
     with TemporaryDirectory(prefix="regrow-") as originals:
         if server is not None:
-            with talking(server) as regrow:
+            with talking(server, key) as regrow:
                 _fetch(regrow, archive, rows, Path(originals))
         done = subprocess.run([*command, "--originals", originals], check=False)
     raise typer.Exit(done.returncode)
