@@ -38,7 +38,9 @@ def encode(event: str, data: str, place: float) -> bytes:
 
 def encode_items(rows: Iterable[Item], steps: int) -> list[bytes]:
     """An `item` event for each of some settled items."""
-    return [encode("item", schemas.Item.from_row(row, steps).model_dump_json(), row.settled_at or 0.0) for row in rows]
+    return [
+        encode("item", schemas.items.Item.from_row(row, steps).model_dump_json(), row.settled_at or 0.0) for row in rows
+    ]
 
 
 class Backlog:

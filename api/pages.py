@@ -13,13 +13,14 @@ from sqlalchemy.orm import Session
 
 from shared.errors import Fault, Invalid
 from shared.models import AuditEntry, Dataset, Image, Item, Job, Receipt, Training, Upload
+from shared.reading import ID
 
 T = TypeVar("T")
 R = TypeVar("R")
 D = TypeVar("D", AuditEntry, Dataset, Job, Receipt, Training, Upload)
 N = TypeVar("N", Image, Item)
 
-_AfterTime = tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[str, Field(pattern="^[0-9a-f]{32}$")]]
+_AfterTime = tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[str, Field(pattern=ID)]]
 _AFTER_TIME: TypeAdapter[tuple[float, str]] = TypeAdapter(_AfterTime)
 _AFTER_NUMBER: TypeAdapter[tuple[int]] = TypeAdapter(tuple[Annotated[int, Field(ge=0, lt=2**63)]])
 

@@ -18,6 +18,11 @@ def png(picture: Image.Image) -> Response:
     return Response(out.getvalue(), media_type="image/png")
 
 
+def jpeg(picture: bytes) -> Response:
+    """A picture that was drawn as a JPEG."""
+    return Response(picture, media_type="image/jpeg")
+
+
 def veiled(picture: Image.Image, keep: NDArray[np.bool_]) -> Image.Image:
     """An RGB `picture` with a veil over what `keep` (height, width) hides."""
     veil = Image.blend(picture, Image.new("RGB", picture.size, _HIDDEN), _COVER)

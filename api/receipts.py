@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from api.schemas import Time
+from api.schemas.fields import Time
 from shared import models
 from shared.forgetting import Wish
 

@@ -21,7 +21,7 @@ _GRACE = 0.6
 """Share of that for which the old answer is given on, while the new look is taken: nobody has to wait for it."""
 _MOST = 512
 
-Look = Callable[[Session, str, str], schemas.Job]
+Look = Callable[[Session, str, str], schemas.jobs.Job]
 """Gives the job of an owner by its id; raises NotFound where they have none of that id."""
 
 
@@ -38,7 +38,7 @@ class Answer:
     """Nothing about it changes any more by itself: its archive is built, or will never be."""
 
     @classmethod
-    def of(cls, job: schemas.Job) -> Self:
+    def of(cls, job: schemas.jobs.Job) -> Self:
         body = job.model_dump_json().encode()
         building = job.archive is not None and job.archive.state == ArchiveState.BUILDING
         return cls(

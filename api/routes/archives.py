@@ -91,7 +91,7 @@ def _anew(request: Request, parts: Parts, caller: str, job_id: str) -> Response:
 @router.post("", status_code=202, summary="Have the archive built anew", responses=documented(400, 404, 409, 413, 422))
 def pack_job(
     job_id: HexId, wanted: Filters, caller: Caller, parts: PartsDep, trail: TrailDep, response: Response
-) -> schemas.Archive:
+) -> schemas.archives.Archive:
     """Without what was rejected, and without images that do not pass the filters: the next revision, with an ETag of
     its own. It does nothing where the archive is, or is becoming, just that.
 
@@ -103,7 +103,7 @@ def pack_job(
         ordered = jobs.pack(session, job, wanted.filters)
         if ordered:
             trail.note(session, Action.CREATED, f"/v1/jobs/{job_id}/archive")
-        archive = schemas.Archive.from_row(session.get_one(Archive, job_id), job)
+        archive = schemas.archives.Archive.from_row(session.get_one(Archive, job_id), job)
     if ordered:
         parts.watch.forget(caller, job_id)
         parts.enqueue(Task.ARCHIVE)

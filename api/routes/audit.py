@@ -29,10 +29,10 @@ def list_audit(
         ),
     ] = None,
     action: Annotated[list[Action] | None, Query(description="Only this; it may be said several times.")] = None,
-) -> Page[schemas.AuditEntry]:
+) -> Page[schemas.audit.AuditEntry]:
     """Newest first. An entry outlives what it is about. Of a thing that somebody downloads again within an hour, in
     parts or as a whole, there is one entry.
     """
     with sessions.read() as session:
         wanted = audit.entries(caller, object, action or [])
-        return asked.page(asked.newest_first(session, wanted, AuditEntry), schemas.AuditEntry.from_row)
+        return asked.page(asked.newest_first(session, wanted, AuditEntry), schemas.audit.AuditEntry.from_row)

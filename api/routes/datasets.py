@@ -74,7 +74,7 @@ def create_dataset(
     response: Response,
     reading: ReadingDep,
     name: Annotated[str, Form(max_length=_MAX_NAME, description="A name for people; left out: that of the file.")] = "",
-) -> schemas.Dataset:
+) -> schemas.datasets.Dataset:
     """The archive is stored and checked in the background. Ask for the dataset until it is `ready` or `rejected`.
 
     The format is found out. What else is known only to you: a pattern for patients or scenes, and that images without
@@ -98,7 +98,7 @@ def create_dataset(
             title = shown_name(name, file.filename or "")
             row = datasets.create(session, caller, dataset_id, title, file.size, reading)
             trail.note(session, Action.UPLOADED, f"{PATH}/{dataset_id}")
-            made = schemas.Dataset.from_row(row)
+            made = schemas.datasets.Dataset.from_row(row)
     except BaseException:
         parts.storage.delete(upload_key(dataset_id))
         raise
@@ -108,18 +108,20 @@ def create_dataset(
 
 
 @router.get("", summary="List datasets", responses=documented(422))
-def list_datasets(caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Page[schemas.Dataset]:
+def list_datasets(caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Page[schemas.datasets.Dataset]:
     """Newest first."""
     with sessions.read() as session:
         found = asked.newest_first(session, select(Dataset).where(Dataset.owner == caller), Dataset)
-        return asked.page(found, schemas.Dataset.from_row)
+        return asked.page(found, schemas.datasets.Dataset.from_row)
 
 
 @router.get("/{dataset_id}", summary="A dataset", responses=documented(404, 422))
-def get_dataset(dataset_id: HexId, caller: Caller, sessions: SessionsDep, response: Response) -> schemas.Dataset:
+def get_dataset(
+    dataset_id: HexId, caller: Caller, sessions: SessionsDep, response: Response
+) -> schemas.datasets.Dataset:
     """Once it is `ready`, jobs can be made of it; once `rejected`, `problems` says why."""
     with sessions.read() as session:
-        dataset = schemas.Dataset.from_row(datasets.get(session, caller, dataset_id))
+        dataset = schemas.datasets.Dataset.from_row(datasets.get(session, caller, dataset_id))
     if dataset.state == DatasetState.CHECKING:
         response.headers["Retry-After"] = "1"
     return dataset
@@ -149,7 +151,7 @@ def list_images(
     split: Annotated[
         str | None, Query(max_length=100, pattern=r"^[^\x00]*$", description="Only those of this split.")
     ] = None,
-) -> Page[schemas.Image]:
+) -> Page[schemas.datasets.Image]:
     """With their boxes. There are none until the dataset is `ready`."""
     with sessions.read() as session:
         dataset = datasets.get(session, caller, dataset_id)
@@ -157,7 +159,7 @@ def list_images(
         if split is not None:
             images = images.where(Image.split == split)
         found = asked.by_number(session, images, Image)
-        return asked.page(found, partial(schemas.Image.from_row, classes=dataset.classes))
+        return asked.page(found, partial(schemas.datasets.Image.from_row, classes=dataset.classes))
 
 
 @router.get(

@@ -7,7 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import migrations
 from api.deps import Parts, PartsDep
-from api.schemas import Health, Readiness
+from api.schemas.health import Health, Readiness
 from shared import workers
 from shared.db import Sessions
 from shared.errors import NotConfigured

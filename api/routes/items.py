@@ -1,6 +1,7 @@
 """The items of a job: each a new image, made or to be made."""
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from api import schemas
 from api.deps import Caller, Parts, PartsDep, SessionsDep, StorageDep, TrailDep
 from api.downloads import answers, download, drawn, known
 from api.pages import AskedDep, Page
-from api.pictures import png
+from api.pictures import jpeg, png
 from api.problems import documented
 from api.routes import HexId, Number
 from shared import items, jobs, previews
@@ -49,7 +50,7 @@ def list_items(
         Decision | Literal["none"] | None,
         Query(description="Only those that were judged so; `none`: made, and not judged."),
     ] = None,
-) -> Page[schemas.Item]:
+) -> Page[schemas.items.Item]:
     """In the order in which workers take them."""
     with sessions.read() as session:
         steps = ResolvedSpec.model_validate(jobs.get(session, caller, job_id).resolved).steps
@@ -62,15 +63,15 @@ def list_items(
         elif verdict is not None:
             wanted = wanted.where(select(Verdict.item_id).where(stands(), Verdict.decision == verdict).exists())
         found = asked.by_number(session, wanted, Item)
-        return asked.page(found, lambda row: schemas.Item.from_row(row, steps))
+        return asked.page(found, lambda row: schemas.items.Item.from_row(row, steps))
 
 
 @router.get("/{item_id}", summary="An item", responses=documented(404, 422))
-def get_item(job_id: HexId, item_id: Number, caller: Caller, sessions: SessionsDep) -> schemas.Item:
+def get_item(job_id: HexId, item_id: Number, caller: Caller, sessions: SessionsDep) -> schemas.items.Item:
     """How far it is, and if it failed, why."""
     with sessions.read() as session:
         item = items.get(session, caller, job_id, item_id)
-        return schemas.Item.from_row(item, ResolvedSpec.model_validate(item.job.resolved).steps)
+        return schemas.items.Item.from_row(item, ResolvedSpec.model_validate(item.job.resolved).steps)
 
 
 @router.get(
@@ -115,10 +116,11 @@ def get_item_preview(
     boxes: _WithBoxes = False,
 ) -> Response:
     """A JPEG, like that of an image of a dataset."""
-    made, etag = _made(parts, caller, job_id, item_id, ["preview", size, boxes])
-    if known(request, etag):
-        return _unchanged(etag)
-    return _drawn(previews.variant(parts.storage, made, size, labels=boxes), "image/jpeg", etag)
+
+    def draw(made: Made) -> Response:
+        return jpeg(previews.variant(parts.storage, made, size, labels=boxes))
+
+    return _picture(request, parts, caller, job_id, item_id, ["preview", size, boxes], draw)
 
 
 @router.get(
@@ -137,10 +139,11 @@ def get_item_pair(
     boxes: _WithBoxes = False,
 ) -> Response:
     """A JPEG: the source on the left, what was made of it on the right."""
-    made, etag = _made(parts, caller, job_id, item_id, ["pair", size, boxes])
-    if known(request, etag):
-        return _unchanged(etag)
-    return _drawn(previews.pair(parts.storage, made, size, labels=boxes), "image/jpeg", etag)
+
+    def draw(made: Made) -> Response:
+        return jpeg(previews.pair(parts.storage, made, size, labels=boxes))
+
+    return _picture(request, parts, caller, job_id, item_id, ["pair", size, boxes], draw)
 
 
 @router.get(
@@ -164,12 +167,11 @@ def get_item_difference(
     ] = previews.AMPLIFIED,
 ) -> Response:
     """A grey PNG: black is unchanged. The mean of the colours' differences, amplified."""
-    made, etag = _made(parts, caller, job_id, item_id, ["difference", size, factor])
-    if known(request, etag):
-        return _unchanged(etag)
-    answer = png(previews.difference(parts.storage, made, size, factor))
-    answer.headers.update(_ASK | {"ETag": etag})
-    return answer
+
+    def draw(made: Made) -> Response:
+        return png(previews.difference(parts.storage, made, size, factor))
+
+    return _picture(request, parts, caller, job_id, item_id, ["difference", size, factor], draw)
 
 
 @router.get(
@@ -194,13 +196,19 @@ def get_item_mask(
     if known(request, etag):
         return _unchanged(etag)
     keep, placement = keep_mask(resolved, labels, *size, seed, uploaded_mask(storage, resolved, mask_sha256, name))
-    answer = png(Picture.fromarray(at_source_size(keep, placement).astype(np.uint8) * 255))
-    answer.headers.update(_ASK | {"ETag": etag})
-    return answer
+    return _drawn(png(Picture.fromarray(at_source_size(keep, placement).astype(np.uint8) * 255)), etag)
 
 
-def _made(parts: Parts, owner: str, job_id: str, item_id: int, asked: list[object]) -> tuple[Made, str]:
-    """An item's image and source, and the ETag of what is drawn of them. Raises NotFound, and Conflict without one."""
+def _picture(
+    request: Request,
+    parts: Parts,
+    owner: str,
+    job_id: str,
+    item_id: int,
+    asked: list[object],
+    draw: Callable[[Made], Response],
+) -> Response:
+    """What is drawn of an item's image and source, as `asked` for. Raises NotFound, and Conflict without an image."""
     with parts.sessions.read() as session:
         item = items.get(session, owner, job_id, item_id)
         if item.result_key is None:
@@ -208,15 +216,17 @@ def _made(parts: Parts, owner: str, job_id: str, item_id: int, asked: list[objec
         source, labels = item.image, (item.image.boxes, item.image.outlines)
         made = Made(item.result_key, source.sha256, source.path, source.upright, source.white, labels)
         told = [previews.VERSION, item.result_sha256, source.sha256, source.upright, source.white, *labels, *asked]
-    return made, f'"{sha256(json.dumps(told).encode())}"'
+    etag = f'"{sha256(json.dumps(told).encode())}"'
+    return _unchanged(etag) if known(request, etag) else _drawn(draw(made), etag)
 
 
 def _no_image(item_id: int, state: ItemState) -> Conflict:
     return Conflict(f"Item {item_id} has no image: it is {state}.")
 
 
-def _drawn(picture: bytes, media_type: str, etag: str) -> Response:
-    return Response(picture, media_type=media_type, headers=_ASK | {"ETag": etag})
+def _drawn(picture: Response, etag: str) -> Response:
+    picture.headers.update(_ASK | {"ETag": etag})
+    return picture
 
 
 def _unchanged(etag: str) -> Response:

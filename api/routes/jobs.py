@@ -34,7 +34,7 @@ def create_job(
     trail: TrailDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
-) -> schemas.Job:
+) -> schemas.jobs.Job:
     """One item is made for each labelled image and variant; workers take them from there.
 
     With `reuse`, what was finished before from the same source, labels and numbers is taken over. 507 where the new
@@ -50,30 +50,30 @@ def create_job(
 
 
 @router.post("/estimate", summary="What a job would take", responses=documented(400, 404, 409, 413, 422))
-def estimate_job(spec: ExpansionSpec, caller: Caller, parts: PartsDep) -> schemas.Estimate:
+def estimate_job(spec: ExpansionSpec, caller: Caller, parts: PartsDep) -> schemas.jobs.Estimate:
     """Time, room on the disk, and warnings, at no cost. What would be refused as a job is refused here."""
     settings, free = parts.settings, parts.storage.free()
     with parts.sessions.read() as session:
         prior = priors.find(session, caller, spec.prior)
-        return schemas.Estimate.of(
+        return schemas.jobs.Estimate.of(
             estimates.of(session, caller, spec, prior, settings.max_items, free, settings.min_free_bytes)
         )
 
 
 @router.get("", summary="List jobs", responses=documented(422))
-def list_jobs(caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Page[schemas.Job]:
+def list_jobs(caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Page[schemas.jobs.Job]:
     """Newest first."""
     with sessions.read() as session:
         mine = select(Job).where(Job.owner == caller).options(joinedload(Job.archive), joinedload(Job.told))
         found = asked.newest_first(session, mine, Job)
         numbers = progress.of_all(session, found.rows)
-        return asked.page(found, lambda row: schemas.Job.from_row(row, numbers[row.id]))
+        return asked.page(found, lambda row: schemas.jobs.Job.from_row(row, numbers[row.id]))
 
 
 @router.get(
     "/{job_id}",
     summary="A job and how far it is",
-    response_model=schemas.Job,
+    response_model=schemas.jobs.Job,
     responses={
         304: {"description": "Nothing has changed since the caller got the ETag that If-None-Match names."},
         **documented(404, 422),
@@ -89,7 +89,7 @@ async def get_job(job_id: HexId, caller: Caller, watch: WatchDep, request: Reque
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job", responses=documented(404, 422))
-def cancel_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.Job:
+def cancel_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.jobs.Job:
     """Items that wait end at once, running ones when their worker next looks. It does nothing to a job that is over.
 
     What was done stays, and is put into the archive. `/retry` takes the cancel back.
@@ -98,19 +98,19 @@ def cancel_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) 
 
 
 @router.post("/{job_id}/pause", summary="Pause a job", responses=documented(404, 422))
-def pause_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.Job:
+def pause_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.jobs.Job:
     """Workers take nothing more of it; what they are at is finished. It does nothing to a job that is over."""
     return _tell(parts, trail, caller, job_id, jobs.pause, Action.PAUSED)
 
 
 @router.post("/{job_id}/resume", summary="Let a paused job go on", responses=documented(404, 422))
-def resume_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.Job:
+def resume_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.jobs.Job:
     """It does nothing to a job that is not paused."""
     return _tell(parts, trail, caller, job_id, jobs.resume, Action.RESUMED)
 
 
 @router.post("/{job_id}/retry", summary="Try what failed or was cancelled again", responses=documented(404, 422))
-def retry_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.Job:
+def retry_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.jobs.Job:
     """Failed and cancelled items wait again, as if for the first time; items that are done stay.
 
     The archive is built anew afterwards. It does nothing where there is none of either.
@@ -122,8 +122,8 @@ def retry_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -
     "/{job_id}/upgrade", summary="Go on with a new engine or prior", responses=documented(400, 404, 409, 413, 422)
 )
 def upgrade_job(
-    job_id: HexId, wanted: schemas.Upgrade, caller: Caller, parts: PartsDep, trail: TrailDep
-) -> schemas.Job:
+    job_id: HexId, wanted: schemas.jobs.Upgrade, caller: Caller, parts: PartsDep, trail: TrailDep
+) -> schemas.jobs.Job:
     """A job that was made for an earlier engine or prior waits (`waits_for`), because images of two engines are never
     mixed silently. This decides. Its settings stay. It does nothing to a job that fits already.
 
@@ -148,7 +148,7 @@ def delete_job(job_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) 
     parts.watch.forget(caller, job_id)
 
 
-def _create(parts: Parts, trail: Trail, owner: str, spec: ExpansionSpec, key: str | None) -> schemas.Job:
+def _create(parts: Parts, trail: Trail, owner: str, spec: ExpansionSpec, key: str | None) -> schemas.jobs.Job:
     with parts.sessions.write() as session:
         earlier = jobs.sent_before(session, owner, spec, key)
         job_id = (earlier or _new(session, parts, owner, spec, key)).id
@@ -172,7 +172,7 @@ def _new(session: Session, parts: Parts, owner: str, spec: ExpansionSpec, key: s
 
 def _tell(
     parts: Parts, trail: Trail, owner: str, job_id: str, change: Callable[[Session, Job], object], action: Action
-) -> schemas.Job:
+) -> schemas.jobs.Job:
     with parts.sessions.write() as session:
         job = jobs.get(session, owner, job_id)
         before = _decided(job)
@@ -181,7 +181,7 @@ def _tell(
     return _concluded(parts, owner, job_id)
 
 
-def _concluded(parts: Parts, owner: str, job_id: str) -> schemas.Job:
+def _concluded(parts: Parts, owner: str, job_id: str) -> schemas.jobs.Job:
     """The job, after what may have ended or begun by a change is seen to."""
     with parts.sessions.write() as session:
         finished = jobs.conclude(session)
@@ -200,10 +200,10 @@ def _decided(job: Job) -> tuple[object, ...]:
     return job.paused_at, job.cancelled_at, job.finished_at, job.resolved
 
 
-def look(session: Session, owner: str, job_id: str) -> schemas.Job:
+def look(session: Session, owner: str, job_id: str) -> schemas.jobs.Job:
     """The job of an owner as everybody is told of it; raises NotFound."""
     return _told(session, jobs.get(session, owner, job_id))
 
 
-def _told(session: Session, job: Job) -> schemas.Job:
-    return schemas.Job.from_row(job, progress.of(session, job))
+def _told(session: Session, job: Job) -> schemas.jobs.Job:
+    return schemas.jobs.Job.from_row(job, progress.of(session, job))

@@ -14,6 +14,7 @@ from shared.errors import Invalid
 from shared.masks import AnyMask
 from shared.operators import Inpaint
 from shared.plan import USELESS, Labels, is_copied, keep_mask, useless
+from shared.reading import ID
 from shared.sources import uploaded_mask
 from shared.spec import MAX_SEED, Canvas, ExpansionSpec, Text, Unlabelled, item_seed, resolve
 from shared.storage import source_key
@@ -25,7 +26,7 @@ router = APIRouter(prefix="/v1/masks", tags=["masks"])
 class MaskPreview(Strict):
     """A mask to be drawn for an image: the fields of an ExpansionSpec that decide it."""
 
-    dataset_id: Annotated[str, Field(description="The dataset, which must be `ready`.", pattern=r"^[0-9a-f]{32}$")]
+    dataset_id: Annotated[str, Field(description="The dataset, which must be `ready`.", pattern=ID)]
     image_id: int = Field(ge=0, lt=2**63, description="The image.")
     mask: AnyMask = Field(description="The mask, as in `operator.mask`.")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="The job's seed.")

@@ -34,15 +34,15 @@ Name = Annotated[str, Path(description="A prior's name.", max_length=100), After
 
 
 @router.get("", summary="List the installed priors, and what is being trained")
-def list_priors(caller: Caller, sessions: SessionsDep) -> schemas.Priors:
+def list_priors(caller: Caller, sessions: SessionsDep) -> schemas.priors.Priors:
     """A prior is the model that regrows what is hidden. Workers register those they find when they start; those that
     were trained here can be used at once."""
     mine = select(Training).where(Training.owner == caller, Training.state.in_(LIVE_TRAINING))
     with sessions.read() as session:
         rows = session.scalars(select(Prior).where(priors.visible(caller)).order_by(Prior.name)).all()
         live = session.scalars(mine.order_by(Training.created_at, Training.id)).all()
-        return schemas.Priors(
-            items=[schemas.Prior.from_row(row) for row in rows], trainings=trainings.told(session, live)
+        return schemas.priors.Priors(
+            items=[schemas.priors.Prior.from_row(row) for row in rows], trainings=trainings.told(session, live)
         )
 
 
@@ -54,7 +54,7 @@ def create_prior(
     trail: TrailDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
-) -> schemas.Training:
+) -> schemas.trainings.Training:
     """From the images of the dataset's split `train`; no other is looked at. A gpu worker does it, between the jobs,
     checkpoint by checkpoint; `Location` says how far it is. In the end there is a prior that jobs can name.
 
@@ -71,10 +71,10 @@ def create_prior(
 
 
 @router.get("/{name}", summary="A prior and its card", responses=documented(404, 422))
-def get_prior(name: Name, caller: Caller, sessions: SessionsDep) -> schemas.Prior:
+def get_prior(name: Name, caller: Caller, sessions: SessionsDep) -> schemas.priors.Prior:
     """What it is, and from where."""
     with sessions.read() as session:
-        return schemas.Prior.from_row(priors.get(session, caller, name))
+        return schemas.priors.Prior.from_row(priors.get(session, caller, name))
 
 
 @router.delete("/{name}", status_code=204, summary="Delete a prior", responses=documented(404, 409, 422))
@@ -85,7 +85,7 @@ def delete_prior(name: Name, caller: Caller, sessions: SessionsDep, trail: Trail
         trail.note(session, Action.DELETED, f"/v1/priors/{name}")
 
 
-def _create(parts: Parts, trail: Trail, owner: str, spec: TrainingSpec, key: str | None) -> schemas.Training:
+def _create(parts: Parts, trail: Trail, owner: str, spec: TrainingSpec, key: str | None) -> schemas.trainings.Training:
     with parts.sessions.write() as session:
         earlier = life.sent_before(session, owner, spec, key)
         training = earlier or life.create(session, owner, spec, key)

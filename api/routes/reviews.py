@@ -9,7 +9,7 @@ from sqlalchemy.orm import joinedload
 from api.deps import Caller, CallerDep, PartsDep, SessionsDep
 from api.problems import documented
 from api.routes import HexId
-from api.schemas import Time
+from api.schemas.fields import Time
 from shared import jobs, models, previews, reviews
 from shared.errors import NotFound
 from shared.previews import Made

@@ -30,18 +30,18 @@ router = APIRouter(prefix=PATH, tags=["trainings"])
 
 
 @router.get("", summary="List trainings", responses=documented(422))
-def list_trainings(caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Page[schemas.Training]:
+def list_trainings(caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Page[schemas.trainings.Training]:
     """Newest first."""
     with sessions.read() as session:
         found = asked.newest_first(session, select(Training).where(Training.owner == caller), Training)
         waits = trainings.waits_for(session, found.rows)
-        return asked.page(found, lambda row: schemas.Training.from_row(row, waits.get(row.id)))
+        return asked.page(found, lambda row: schemas.trainings.Training.from_row(row, waits.get(row.id)))
 
 
 @router.get(
     "/{training_id}",
     summary="A training and how far it is",
-    response_model=schemas.Training,
+    response_model=schemas.trainings.Training,
     responses={
         304: {"description": "Nothing has changed since the caller got the ETag that If-None-Match names."},
         **documented(404, 422),
@@ -82,7 +82,7 @@ def get_training_preview(
 @router.get("/{training_id}/history", summary="How well it did so far", responses=documented(404, 422))
 def get_training_history(
     training_id: HexId, caller: Caller, sessions: SessionsDep, storage: StorageDep
-) -> schemas.History:
+) -> schemas.trainings.History:
     """On images held out from it. Empty until its first checkpoint."""
     with sessions.read() as session:
         trainings.get(session, caller, training_id)
@@ -90,11 +90,11 @@ def get_training_history(
         points = json.loads(storage.read(training_key(training_id, "history.json")))
     except FileNotFoundError:
         points = []
-    return schemas.History(points=points)
+    return schemas.trainings.History(points=points)
 
 
 @router.post("/{training_id}/cancel", summary="Cancel a training", responses=documented(404, 422))
-def cancel_training(training_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.Training:
+def cancel_training(training_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.trainings.Training:
     """Its worker stops within two seconds or two steps, whichever is longer. It does nothing to one that is over.
 
     Its last checkpoint stays: `/retry` takes the cancel back.
@@ -105,7 +105,7 @@ def cancel_training(training_id: HexId, caller: Caller, parts: PartsDep, trail: 
 @router.post(
     "/{training_id}/retry", summary="Go on with what failed or was cancelled", responses=documented(404, 409, 422)
 )
-def retry_training(training_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.Training:
+def retry_training(training_id: HexId, caller: Caller, parts: PartsDep, trail: TrailDep) -> schemas.trainings.Training:
     """From its last checkpoint, as if it had not ended. It does nothing to one that is running or done.
 
     409 where the name belongs to a prior by now, or to another training that is not over.
@@ -128,10 +128,10 @@ def delete_training(training_id: HexId, caller: Caller, sessions: SessionsDep, t
         trail.note(session, Action.DELETED, f"{PATH}/{training_id}")
 
 
-def told(session: Session, some: Sequence[Training]) -> list[schemas.Training]:
+def told(session: Session, some: Sequence[Training]) -> list[schemas.trainings.Training]:
     """Some trainings as their owner is told of them."""
     waits = trainings.waits_for(session, some)
-    return [schemas.Training.from_row(row, waits.get(row.id)) for row in some]
+    return [schemas.trainings.Training.from_row(row, waits.get(row.id)) for row in some]
 
 
 def _tell(
@@ -141,7 +141,7 @@ def _tell(
     training_id: str,
     change: Callable[[Session, Training], None],
     action: Action,
-) -> schemas.Training:
+) -> schemas.trainings.Training:
     with parts.sessions.write() as session:
         training = trainings.get(session, owner, training_id)
         before = training.state

@@ -69,7 +69,7 @@ def create_upload(
         ),
     ] = "",
     concat: Annotated[str, Header(alias="Upload-Concat", description="Not taken: one upload is one file.")] = "",
-) -> schemas.Upload:
+) -> schemas.uploads.Upload:
     """`Location` says where its bytes go. An upload to which nothing is added for long expires (`Upload-Expires`)."""
     if concat:
         raise Invalid("Parallel uploads (Upload-Concat) are not taken.", [Fault("header.Upload-Concat", "not taken")])
@@ -84,26 +84,26 @@ def create_upload(
         caps.check_datasets(session, caller, parts.settings.max_datasets)
         datasets.check_parent(session, caller, reading.parent)
         row = uploads.create(session, caller, name, size, parts.settings.upload_expires_seconds, details, reading)
-        made = schemas.Upload.from_row(row)
+        made = schemas.uploads.Upload.from_row(row)
     response.headers.update({"Location": f"{PATH}/{made.id}", "Upload-Expires": tus.date(made.expires_at)})
     return made
 
 
 @router.get("", summary="List uploads", responses=documented(422))
-def list_uploads(caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Page[schemas.Upload]:
+def list_uploads(caller: Caller, sessions: SessionsDep, asked: AskedDep) -> Page[schemas.uploads.Upload]:
     """Newest first: those to go on with, and those that are whole until they expire."""
     with sessions.read() as session:
         mine = select(models.Upload).where(models.Upload.owner == caller)
-        return asked.page(asked.newest_first(session, mine, models.Upload), schemas.Upload.from_row)
+        return asked.page(asked.newest_first(session, mine, models.Upload), schemas.uploads.Upload.from_row)
 
 
 @router.head("/{upload_id}", include_in_schema=False, dependencies=[_Spoken])
 @router.get("/{upload_id}", summary="An upload", responses=documented(404, 410, 412, 422), dependencies=[_Spoken])
-def get_upload(upload_id: HexId, caller: Caller, sessions: SessionsDep, response: Response) -> schemas.Upload:
+def get_upload(upload_id: HexId, caller: Caller, sessions: SessionsDep, response: Response) -> schemas.uploads.Upload:
     """HEAD tells the same in the headers of tus. `Regrow-Dataset` is the dataset's path, once all is there."""
     with sessions.read() as session:
         row = uploads.get(session, caller, upload_id)
-        found, details = schemas.Upload.from_row(row), row.details
+        found, details = schemas.uploads.Upload.from_row(row), row.details
     headers = {"Cache-Control": "no-store", "Upload-Length": str(found.bytes)}
     if details:
         headers["Upload-Metadata"] = details

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from api.schemas import HeldOut
+from api.schemas.trainings import HeldOut
 
 WIDTH, HEIGHT = 320, 120
 _TITLES = {"autoencoder": "Autoencoder: PSNR of held-out images, dB", "denoiser": "Denoiser: loss on held-out images"}

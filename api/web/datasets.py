@@ -29,9 +29,11 @@ def show_datasets(request: Request, caller: Caller, parts: PartsDep, asked: Aske
     """All datasets, newest first, and where to send a new one."""
     with parts.sessions.read() as session:
         found = asked.newest_first(session, select(Dataset).where(Dataset.owner == caller), Dataset)
-        made = [schemas.Dataset.from_row(row) for row in found.rows]
+        made = [schemas.datasets.Dataset.from_row(row) for row in found.rows]
         begun = select(Upload).where(Upload.owner == caller, Upload.received < Upload.size)
-        unfinished = [schemas.Upload.from_row(row) for row in session.scalars(begun.order_by(Upload.created_at.desc()))]
+        unfinished = [
+            schemas.uploads.Upload.from_row(row) for row in session.scalars(begun.order_by(Upload.created_at.desc()))
+        ]
     return show(
         request,
         "datasets.html",
@@ -83,12 +85,12 @@ def show_dataset(
         if split:
             wanted = wanted.where(Image.split == split)
         found = asked.by_number(session, wanted, Image)
-        images = list(map(partial(schemas.Image.from_row, classes=row.classes), found.rows))
+        images = list(map(partial(schemas.datasets.Image.from_row, classes=row.classes), found.rows))
         mine = select(Job).where(Job.dataset_id == dataset_id).order_by(Job.created_at.desc()).limit(_SHOWN_JOBS)
         jobs = session.scalars(mine).all()
         numbers = progress.of_all(session, jobs)
-        told = [schemas.Job.from_row(job, numbers[job.id]) for job in jobs]
-        dataset = schemas.Dataset.from_row(row)
+        told = [schemas.jobs.Job.from_row(job, numbers[job.id]) for job in jobs]
+        dataset = schemas.datasets.Dataset.from_row(row)
     return show(
         request, "dataset.html", dataset=dataset, images=images, next=found.next, cursor=cursor, split=split, jobs=told
     )

@@ -155,9 +155,7 @@ def _checked(asked: dict[str, Any]) -> ExpansionSpec:
     try:
         return ExpansionSpec.model_validate(asked)
     except ValidationError as error:
-        faults = [
-            Fault(".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")) for each in error.errors()
-        ]
+        faults = form.faults(error)
         raise Invalid("; ".join(map(str, faults)), faults) from None
 
 
@@ -189,10 +187,10 @@ def _preset() -> form.Field:
     return next(each for each in sampler.fields if isinstance(each, form.Field) and each.key == "preset")
 
 
-def _cells(session: Session, job_id: str) -> dict[int, schemas.Item]:
+def _cells(session: Session, job_id: str) -> dict[int, schemas.items.Item]:
     whole = joinedload(Item.image).load_only(Image.path, Image.split), joinedload(Item.verdict)
     rows = session.scalars(select(Item).where(Item.job_id == job_id).order_by(Item.id).options(*whole))
-    return {row.image_id: schemas.Item.from_row(row, 1) for row in rows}
+    return {row.image_id: schemas.items.Item.from_row(row, 1) for row in rows}
 
 
 def _form(

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+
+from shared.errors import Fault
 
 _SLIDER = 1.0
 """A slider goes no farther than so much from the default: the ranges are wider than what anybody wants to see."""
@@ -100,6 +102,13 @@ def texts(entries: Sequence[Entry], spec: Mapping[str, Any]) -> dict[str, list[s
             kind = value.get("kind", entry.chosen.default)
             found |= {entry.chosen.name: [kind]} | texts(entry.groups[kind].fields, value)
     return found
+
+
+def faults(error: ValidationError) -> list[Fault]:
+    """What pydantic says is wrong, by the fields' names."""
+    return [
+        Fault(".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")) for each in error.errors()
+    ]
 
 
 def _properties(node: Mapping[str, Any], defs: Mapping[str, Any], prefix: str) -> Iterator[Entry]:

@@ -39,7 +39,7 @@ def show_jobs(request: Request, caller: Caller, sessions: SessionsDep, asked: As
         mine = select(Job).where(Job.owner == caller).options(joinedload(Job.archive), joinedload(Job.told))
         found = asked.newest_first(session, mine, Job)
         numbers = progress.of_all(session, found.rows)
-        told = [schemas.Job.from_row(row, numbers[row.id]) for row in found.rows]
+        told = [schemas.jobs.Job.from_row(row, numbers[row.id]) for row in found.rows]
     return show(request, "jobs.html", jobs=told, next=found.next)
 
 
@@ -77,7 +77,7 @@ def upgrade_job(
     job_id: HexId, done: Annotated[Literal["keep", "remake"], Form()], caller: Caller, parts: PartsDep, trail: TrailDep
 ) -> Response:
     """Go on with a new engine or prior."""
-    rest.upgrade_job(job_id, schemas.Upgrade(done=done), caller, parts, trail)
+    rest.upgrade_job(job_id, schemas.jobs.Upgrade(done=done), caller, parts, trail)
     return go(f"/jobs/{job_id}")
 
 
@@ -102,7 +102,7 @@ def show_items(
     with sessions.read() as session:
         job = rest.look(session, caller, job_id)
         found = asked.by_number(session, _of(job).where(Item.state == state), Item)
-        told = [schemas.Item.from_row(row, job.resolved["steps"]) for row in found.rows]
+        told = [schemas.items.Item.from_row(row, job.resolved["steps"]) for row in found.rows]
     return show(request, "items.html", job=job, items=told, next=found.next, wanted=state, states=list(ItemState))
 
 
@@ -125,7 +125,7 @@ def show_item(
         return show(
             request,
             "item.html",
-            item=schemas.Item.from_row(row, resolved.steps),
+            item=schemas.items.Item.from_row(row, resolved.steps),
             job_id=job_id,
             job=row.job.name,
             dataset_id=row.job.dataset_id,
@@ -140,12 +140,12 @@ def show_item(
         )
 
 
-def _of(job: schemas.Job) -> Select[Item]:
+def _of(job: schemas.jobs.Job) -> Select[Item]:
     source = joinedload(Item.image).load_only(Image.path, Image.split)
     return select(Item).where(Item.job_id == job.id).options(source, joinedload(Item.verdict))
 
 
-def _some(session: Session, job: schemas.Job, state: ItemState, most: int) -> list[schemas.Item]:
+def _some(session: Session, job: schemas.jobs.Job, state: ItemState, most: int) -> list[schemas.items.Item]:
     """The items in a state that were settled last."""
     latest = _of(job).where(Item.state == state).order_by(Item.settled_at.desc(), Item.id.desc()).limit(most)
-    return [schemas.Item.from_row(row, job.resolved["steps"]) for row in session.scalars(latest)]
+    return [schemas.items.Item.from_row(row, job.resolved["steps"]) for row in session.scalars(latest)]

@@ -42,10 +42,7 @@ def create_prior(
         spec = TrainingSpec.model_validate(form.read(list(form.of(TrainingSpec).values()), sent))
         training = rest.create_prior(spec, caller, parts, trail, response)
     except ValidationError as error:
-        faults = [
-            Fault(".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")) for each in error.errors()
-        ]
-        return _all(request, caller, parts.sessions, sent, faults, 422)
+        return _all(request, caller, parts.sessions, sent, form.faults(error), 422)
     except RegrowError as error:
         return _all(request, caller, parts.sessions, sent, error.faults or [Fault("", error.detail)], error.status)
     return go(f"/trainings/{training.id}")
@@ -110,7 +107,7 @@ def _all(
     ready = select(Dataset).where(Dataset.owner == caller, Dataset.state == DatasetState.READY)
     with sessions.read() as session:
         installed = session.scalars(select(Prior).where(visible(caller)).order_by(Prior.name)).all()
-        priors = [schemas.Prior.from_row(row) for row in installed]
+        priors = [schemas.priors.Prior.from_row(row) for row in installed]
         told = training_rest.told(session, session.scalars(mine).all())
         names = {row.id: row.name for row in session.scalars(ready.order_by(Dataset.created_at.desc()))}
     return show(

@@ -48,7 +48,7 @@ def show_review(
         rows = session.scalars(undecided if item is None else made.where(Item.id == item)).all()
         if item is not None and not rows:
             raise NotFound(f"Job {job_id} has no image {item}.")
-        shown = [schemas.Item.from_row(row, 1) for row in rows]
+        shown = [schemas.items.Item.from_row(row, 1) for row in rows]
         tally, name, size = rest.Tally.of(session, job), job.name, (rows[0].image if rows else None)
         sides = (size.width, size.height) if size else (1, 1)
     return show(

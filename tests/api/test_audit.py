@@ -163,7 +163,7 @@ def test_what_is_refused_or_fails_is_not_noted(service: Service, monkeypatch: py
     free_is(monkeypatch, 0)
     told(service, "POST", "/v1/jobs", 507, json={"dataset_id": dataset, "variants": 1})
     monkeypatch.undo()
-    monkeypatch.setattr("api.schemas.Dataset.from_row", fails)
+    monkeypatch.setattr("api.schemas.datasets.Dataset.from_row", fails)
     told(service, "POST", "/v1/datasets", 500, files={"file": ("a.zip", b"x")})
     assert noted(service) == []
     with service.sessions.read() as session:

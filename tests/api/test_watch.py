@@ -70,7 +70,7 @@ def test_who_asks_while_an_answer_is_renewed_need_not_wait_and_is_told_the_old_o
     go_on = threading.Event()
     seen: list[str] = []
 
-    def dawdle(session: Session, owner: str, wanted: str) -> schemas.Job:
+    def dawdle(session: Session, owner: str, wanted: str) -> schemas.jobs.Job:
         job = look(session, owner, wanted)
         seen.append(job.state)
         assert len(seen) == 1 or go_on.wait(30)
@@ -134,7 +134,7 @@ def test_a_look_that_began_before_a_change_is_no_answer_to_who_asks_after_it(ser
     job_id = service.job(service.ready(1), variants=1)["id"]
     read, go_on = threading.Event(), threading.Event()
 
-    def dawdle(session: Session, owner: str, wanted: str) -> schemas.Job:
+    def dawdle(session: Session, owner: str, wanted: str) -> schemas.jobs.Job:
         job = look(session, owner, wanted)
         if not read.is_set():
             read.set()
