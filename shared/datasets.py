@@ -9,6 +9,7 @@ from sqlalchemy import func, insert, literal, select
 from sqlalchemy.orm import Session
 
 from shared import leases, trash
+from shared.db import chunks
 from shared.errors import Conflict, Fault, Invalid, NotFound
 from shared.leases import Claim
 from shared.models import Dataset, Image, Upload
@@ -17,7 +18,6 @@ from shared.states import DatasetState
 from shared.storage import SOURCES, upload_key
 
 _MAX_PROBLEMS = 200
-_CHUNK = 1000
 TODO = Dataset.state == DatasetState.CHECKING
 
 
@@ -161,8 +161,7 @@ def accept(session: Session, claim: Claim, contents: Contents) -> bool:
         report=dict(contents.report),
     ):
         return False
-    for start in range(0, len(contents.images), _CHUNK):
-        chunk = contents.images[start : start + _CHUNK]
+    for chunk in chunks(contents.images):
         session.execute(insert(Image), [_columns(image) | {"dataset_id": claim.id} for image in chunk])
     return True
 

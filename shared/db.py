@@ -1,10 +1,10 @@
 """The database: one base, one clock, one way to open a transaction, on SQLite and on PostgreSQL."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Double, Engine, MetaData, create_engine, event, make_url, text
 from sqlalchemy.ext.compiler import compiles
@@ -17,6 +17,10 @@ _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "lustre", "glusterfs", "afs", "ceph"}
 )
 _WRITES = "regrow_writes"
+CHUNK = 1000
+"""So many rows or values are given to one statement."""
+
+T = TypeVar("T")
 
 
 class Base(DeclarativeBase):
@@ -108,6 +112,12 @@ def lock_table(session: Session, table: type[Base]) -> None:
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"LOCK TABLE {table.__tablename__} IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def chunks(values: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
+    """`values` in pieces of at most `size`."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 def is_network(kind: str) -> bool:

@@ -8,13 +8,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from shared import caps, proposals, workers
+from shared.db import chunks
 from shared.models import Image, Item, Job, Prior
 from shared.proposals import Proposal
 from shared.queue import Queue
 from shared.spec import ExpansionSpec, ResolvedSpec
 from shared.states import ItemState
 
-_CHUNK = 1000
 _RECENT = 20
 """Of the jobs that are like it, so many are asked how long their items took."""
 _CPU_SECONDS = 2e-8
@@ -90,8 +90,7 @@ def _reused(session: Session, owner: str, spec: ExpansionSpec, proposal: Proposa
     ]
     mine = select(func.count(Item.work_key.distinct())).join(Item.job)
     mine = mine.where(Item.state == ItemState.DONE, Job.owner == owner)
-    chunks = (keys[start : start + _CHUNK] for start in range(0, len(keys), _CHUNK))
-    return sum(session.scalar(mine.where(Item.work_key.in_(chunk))) or 0 for chunk in chunks)
+    return sum(session.scalar(mine.where(Item.work_key.in_(chunk))) or 0 for chunk in chunks(keys))
 
 
 def _measured(session: Session, resolved: ResolvedSpec) -> float | None:
@@ -133,7 +132,6 @@ def _bytes(session: Session, spec: ExpansionSpec, proposal: Proposal, new: int, 
     """Room for the new images, and for a zip of all of them and of the originals."""
     ids = [image.id for image in proposal.images]
     size = select(func.sum(caps.size_of_new(spec.output.image_format)))
-    chunks = (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
-    mean = sum(int(session.scalars(size.where(Image.id.in_(chunk))).one()) for chunk in chunks) / len(ids)
+    mean = sum(int(session.scalars(size.where(Image.id.in_(chunk))).one()) for chunk in chunks(ids)) / len(ids)
     copied = caps.size_of_originals(session, proposal.dataset.id) if spec.output.include_originals else 0
     return round(mean * (new + items)) + copied

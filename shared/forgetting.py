@@ -9,13 +9,14 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, undefer
 
 from shared import archives, datasets, priors, trash
+from shared.db import chunks
 from shared.errors import Conflict, NotFound
 from shared.formats import FORMATS
 from shared.formats.faults import shown
@@ -25,8 +26,6 @@ from shared.storage import source_key, upload_key
 
 FORGOTTEN = "(forgotten)"
 """What stands in reports and warnings in place of a name."""
-_CHUNK = 1000
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +91,13 @@ def forget(session: Session, owner: str, by: str, dataset_id: str, wish: Wish) -
     session.flush()
     trash.throw_for(session, receipt.id, found.files)
     gone = [image.id for image in found.images]
-    for chunk in _chunks(gone):
+    for chunk in chunks(gone):
         session.execute(delete_rows(Item).where(Item.image_id.in_(chunk)).execution_options(synchronize_session=False))
     _rebuild_archives(session, found.jobs)
     by_dataset: dict[str, list[Image]] = {}
     for image in found.images:
         by_dataset.setdefault(image.dataset_id, []).append(image)
-    for chunk in _chunks(gone):
+    for chunk in chunks(gone):
         session.execute(delete_rows(Image).where(Image.id.in_(chunk)).execution_options(synchronize_session=False))
     for each, images in by_dataset.items():
         _shrink(session, session.get_one(Dataset, each), images)
@@ -117,7 +116,7 @@ def get(session: Session, owner: str, receipt_id: str) -> Receipt:
 def jobs_of(session: Session, receipt: Receipt) -> list[str]:
     """The jobs of the datasets in which a receipt's images were."""
     touched = sorted({image["dataset"] for image in receipt.body["images"]})
-    return [job for chunk in _chunks(touched) for job in _jobs_of(session, chunk)]
+    return [job for chunk in chunks(touched) for job in _jobs_of(session, chunk)]
 
 
 def waiting(session: Session, receipt_ids: Sequence[str]) -> dict[str, int]:
@@ -130,7 +129,7 @@ def _lock(session: Session, owner: str, dataset: Dataset, wish: Wish) -> None:
     """Hold the datasets and then their jobs, as a deletion does: no job is made, and none concluded, meanwhile."""
     held = select(Dataset.id).where(Dataset.owner == owner).order_by(Dataset.id).with_for_update()
     ids = session.scalars(held if wish.everywhere else held.where(Dataset.id == dataset.id)).all()
-    for chunk in _chunks(ids):
+    for chunk in chunks(ids):
         session.execute(select(Job.id).where(Job.dataset_id.in_(chunk)).order_by(Job.id).with_for_update())
 
 
@@ -140,7 +139,7 @@ def _find(session: Session, dataset: Dataset, wish: Wish) -> Found:
     meant = [image for image in rows if fits(image.path, image.group)]
     taken = {image.id for image in meant}
     copies = []
-    for chunk in _chunks(sorted({image.sha256 for image in meant})):
+    for chunk in chunks(sorted({image.sha256 for image in meant})):
         same = select(Image).join(Image.dataset).where(Image.sha256.in_(chunk), Dataset.owner == dataset.owner)
         ready = same.where(Dataset.state == DatasetState.READY).order_by(Image.dataset_id, Image.path)
         copies += [image for image in session.scalars(ready) if image.id not in taken]
@@ -149,12 +148,12 @@ def _find(session: Session, dataset: Dataset, wish: Wish) -> Found:
     ids = [image.id for image in meant]
     items = [
         item
-        for chunk in _chunks(ids)
+        for chunk in chunks(ids)
         for item in session.scalars(select(Item).where(Item.image_id.in_(chunk)).order_by(Item.image_id, Item.id))
     ]
     touched = sorted({image.dataset_id for image in meant})
-    jobs = [job for chunk in _chunks(touched) for job in _jobs_of(session, chunk)]
-    archives = [key for chunk in _chunks(jobs) for key in _archives_of(session, chunk)]
+    jobs = [job for chunk in chunks(touched) for job in _jobs_of(session, chunk)]
+    archives = [key for chunk in chunks(jobs) for key in _archives_of(session, chunk)]
     files = [*_originals(session, meant), *_results(session, items, set(ids)), *archives, *map(upload_key, touched)]
     return Found(tuple(meant), tuple(items), tuple(copies), tuple(jobs), tuple(archives), tuple(files))
 
@@ -174,7 +173,7 @@ def _originals(session: Session, images: Sequence[Image]) -> list[str]:
     hashes = sorted({sha256 for image in images for sha256 in (image.sha256, image.mask_sha256) if sha256})
     kept = set[str]()
     for column in (Image.sha256, Image.mask_sha256):
-        for chunk in _chunks(hashes):
+        for chunk in chunks(hashes):
             found = session.execute(select(Image.id, column).where(column.in_(chunk)))
             kept |= {sha256 for image_id, sha256 in found if sha256 and image_id not in gone}
     return [source_key(sha256) for sha256 in hashes if sha256 not in kept]
@@ -184,7 +183,7 @@ def _results(session: Session, items: Sequence[Item], images: set[int]) -> list[
     """The keys of new images that no other item has taken over."""
     keys = sorted({item.result_key for item in items if item.result_key})
     kept = set[str]()
-    for chunk in _chunks(keys):
+    for chunk in chunks(keys):
         found = session.execute(select(Item.image_id, Item.result_key).where(Item.result_key.in_(chunk)))
         kept |= {key for image_id, key in found if key and image_id not in images}
     return [key for key in keys if key not in kept]
@@ -235,7 +234,7 @@ def _learned(session: Session, owner: str, hashes: set[str]) -> list[dict[str, A
 def _refuse_while_learning(session: Session, datasets: Sequence[str]) -> None:
     """Raises Conflict if a training on them is not done: it learns from what is forgotten, or, if it has failed or was
     cancelled, keeps the images' latents so that it can be taken up again."""
-    for chunk in _chunks(datasets):
+    for chunk in chunks(datasets):
         unfinished = Training.dataset_id.in_(chunk) & (Training.state != TrainingState.DONE)
         found = session.execute(select(Training.id, Training.name, Training.state).where(unfinished).limit(1)).first()
         if found:
@@ -252,7 +251,7 @@ def _named(image: Image) -> dict[str, Any]:
 def _rebuild_archives(session: Session, jobs: Sequence[str]) -> None:
     """Archives are built anew of what is left; a worker that is at one finds it lost. Where nothing is left there is
     none."""
-    for chunk in _chunks(jobs):
+    for chunk in chunks(jobs):
         done = select(Item.job_id).where(Item.job_id.in_(chunk), Item.state == ItemState.DONE)
         archives.again(session, Archive.job_id.in_(done) & (Archive.state != ArchiveState.PRUNED))
         session.execute(delete_rows(Archive).where(Archive.job_id.in_(chunk), Archive.job_id.not_in(done)))
@@ -278,7 +277,7 @@ def _scrub(session: Session, owner: str, touched: set[str], gone: Sequence[Image
         if dataset.id in touched or dataset.options.get("parent") in touched:
             dataset.report = _without(dataset.report, names)
             dataset.warnings = _without(dataset.warnings, names)
-    for chunk in _chunks(sorted(touched)):
+    for chunk in chunks(sorted(touched)):
         for job in session.scalars(select(Job).where(Job.dataset_id.in_(chunk))):
             job.warnings = _without(job.warnings, names)
 
@@ -286,7 +285,7 @@ def _scrub(session: Session, owner: str, touched: set[str], gone: Sequence[Image
 def _lost_groups(session: Session, touched: set[str], gone: Sequence[Image]) -> set[str]:
     """Groups of which nothing is left."""
     left = set[str | None]()
-    for chunk in _chunks(sorted(touched)):
+    for chunk in chunks(sorted(touched)):
         left |= set(session.scalars(select(Image.group).where(Image.dataset_id.in_(chunk)).distinct()))
     return {image.group for image in gone if image.group} - {group for group in left if group}
 
@@ -316,8 +315,3 @@ def _mapped(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, dict):
         return {key: _mapped(each, change) for key, each in value.items()}
     return [_mapped(each, change) for each in value] if isinstance(value, list | tuple) else value
-
-
-def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

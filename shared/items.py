@@ -33,7 +33,6 @@ from shared.models import Dataset, Image, Item, Job, white_of
 from shared.spec import ENGINE_VERSION, ResolvedSpec
 from shared.states import ItemState
 
-MAX_ATTEMPTS = 3
 LOOK_AHEAD = 8
 """So many jobs that are next in turn are looked at for one whose prior is loaded already."""
 PATIENCE = 120.0
@@ -165,7 +164,7 @@ def settle(session: Session, work: Work, result: Result) -> bool:
 
 def fail(session: Session, work: Work, kind: str, detail: str, *, final: bool) -> bool:
     """The item itself raised. It is tried again, unless that is hopeless (`final`) or was its last attempt."""
-    over = Item.attempts + 1 >= (1 if final else MAX_ATTEMPTS)
+    over = Item.attempts + 1 >= (1 if final else leases.MAX_ATTEMPTS)
     return release(
         session,
         _held(work),

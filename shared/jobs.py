@@ -4,7 +4,6 @@ A job has no state of its own: `states.job_state` computes it from its items, wh
 The module is long because what may happen to a job, and what is locked in which order, is read together.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -14,14 +13,14 @@ from sqlalchemy.orm import Session, joinedload
 
 from shared import archives, datasets, items, leases, priors, proposals, trainings, trash, webhooks
 from shared.advice import Source
-from shared.db import now
+from shared.db import CHUNK, chunks, now
 from shared.errors import Conflict, Invalid, KeyReused, NotFound
 from shared.filters import Thresholds, candidates, outlook
 from shared.models import Archive, Dataset, IdempotencyKey, Image, Item, Job, Prior
 from shared.spec import ENGINE_VERSION, ExpansionSpec, ResolvedSpec
 from shared.states import ArchiveState, ItemState
+from shared.strict import digest
 
-_CHUNK = 1000
 _GONE = (ArchiveState.FAILED, ArchiveState.PRUNED)
 
 
@@ -75,7 +74,7 @@ def create(
     session.add(job)
     session.flush()
     if key:
-        session.add(IdempotencyKey(owner=owner, key=key, request_sha256=_hash(spec), job_id=job.id))
+        session.add(IdempotencyKey(owner=owner, key=key, request_sha256=digest(spec), job_id=job.id))
         session.flush()
     _add_items(session, job, spec, resolved, proposal.images)
     return job
@@ -86,7 +85,7 @@ def sent_before(session: Session, owner: str, spec: ExpansionSpec, key: str | No
     known = session.get(IdempotencyKey, (owner, key)) if key else None
     if known is None:
         return None
-    if known.request_sha256 != _hash(spec):
+    if known.request_sha256 != digest(spec):
         raise KeyReused(f"The Idempotency-Key {key!r} was sent with another request before. Use a new key.")
     return get(session, owner, known.job_id)
 
@@ -253,10 +252,6 @@ def conclude(session: Session) -> list[str]:
     return finished
 
 
-def _hash(spec: ExpansionSpec) -> str:
-    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
-
-
 def _change(session: Session, job: Job, statement: Any) -> None:
     leases.changed(session, statement)
     session.refresh(job)
@@ -292,8 +287,7 @@ def _sign(session: Session, job: Job, old: ResolvedSpec) -> None:
     rows = session.execute(select(Item.id, Item.made_by).where(Item.job_id == job.id, Item.state == ItemState.DONE))
     signed = {"engine": old.engine, "prior_sha256": old.prior_sha256}
     unsigned = [(item_id, made_by or {}) for item_id, made_by in rows if not signed.keys() <= (made_by or {}).keys()]
-    for start in range(0, len(unsigned), _CHUNK):
-        chunk = unsigned[start : start + _CHUNK]
+    for chunk in chunks(unsigned):
         session.execute(update(Item), [{"id": item_id, "made_by": signed | made_by} for item_id, made_by in chunk])
 
 
@@ -305,17 +299,16 @@ def _rekey(session: Session, job: Job, resolved: ResolvedSpec) -> None:
         .where(Item.job_id == job.id, Item.state != ItemState.DONE)
     ).all()
     keys = [{"id": row.id, "work_key": proposals.key(resolved, row.Image, row.variant, row.seed)} for row in rows]
-    for start in range(0, len(keys), _CHUNK):
-        session.execute(update(Item), keys[start : start + _CHUNK])
+    for chunk in chunks(keys):
+        session.execute(update(Item), chunk)
 
 
 def _add_items(
     session: Session, job: Job, spec: ExpansionSpec, resolved: ResolvedSpec, images: Sequence[Source]
 ) -> None:
     at = session.scalar(select(now()))
-    step = max(1, _CHUNK // spec.variants)
-    for start in range(0, len(images), step):
-        some, variants = images[start : start + step], range(1, spec.variants + 1)
+    variants = range(1, spec.variants + 1)
+    for some in chunks(images, max(1, CHUNK // spec.variants)):
         chunk = [_row(job.id, spec, resolved, image, variant) for image in some for variant in variants]
         finished = _finished(session, job.owner, [row["work_key"] for row in chunk]) if spec.reuse else {}
         new = [row for row in chunk if row["work_key"] not in finished]

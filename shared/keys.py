@@ -28,7 +28,6 @@ NOTE_SECONDS = 60.0
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _ID_DIGITS = 8
-_DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)

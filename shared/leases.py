@@ -15,7 +15,10 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from shared.db import now
 from shared.models import Archive, Dataset, Job, Training, Webhook
 
+MAX_ATTEMPTS = 3
+"""So often an item or a training may raise before it has failed."""
 MAX_LAPSES = 10
+"""So often a worker may fail or vanish with something before it is given up."""
 GIVEN_UP = f"it was tried {MAX_LAPSES} times, and each time its worker failed or vanished; the worker's log says more"
 
 Leasable = type[Dataset | Archive | Training | Webhook]

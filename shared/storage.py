@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
+from shared.disk import sync
 from shared.errors import Locked
 from shared.states import Wait
 
@@ -338,7 +339,7 @@ class Together:
             written, self._written = self._written, []
         try:
             for temporary, path in written:
-                _sync(temporary)
+                sync(temporary)
                 temporary.replace(path)
         except BaseException:
             with self._lock:
@@ -356,12 +357,4 @@ def _beside(path: Path) -> Path:
 
 def _sync_folder(folder: Path) -> None:
     # Without this a rename may be lost with the power.
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder)

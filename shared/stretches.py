@@ -13,13 +13,12 @@ from sqlalchemy.orm import Session, joinedload
 from shared import leases, priors, trash
 from shared.db import now
 from shared.formats import places
-from shared.leases import MAX_LAPSES, Claim
+from shared.leases import MAX_ATTEMPTS, MAX_LAPSES, Claim
 from shared.models import Dataset, Image, Prior, Training
 from shared.recipes import TrainingSettings
 from shared.states import LIVE_TRAINING, TrainingState
 from shared.storage import training_key
 
-MAX_ATTEMPTS = 3
 TODO = Training.state.in_(LIVE_TRAINING) & (Training.lapses < MAX_LAPSES)
 # Since it made way for jobs, as much time has passed as it had before.
 _RESTED = or_(Training.yielded_at.is_(None), now() - Training.yielded_at >= Training.yielded_at - Training.claimed_at)

@@ -4,7 +4,6 @@
 A training ends as an installed prior, which outlives it.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Self
 
@@ -22,6 +21,7 @@ from shared.recipes import MIN_PICTURES, TrainingSettings
 from shared.spec import Text
 from shared.states import LIVE_TRAINING, TrainingState, Wait
 from shared.storage import prior_key, training_key
+from shared.strict import digest
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 """What a prior may be called."""
@@ -100,7 +100,7 @@ def create(session: Session, owner: str, spec: TrainingSpec, key: str | None = N
         name=spec.name,
         dataset_id=dataset.id,
         key=key,
-        request_sha256=_hash(spec),
+        request_sha256=digest(spec),
         settings=spec.settings.model_dump(mode="json"),
         init=init.name if init else None,
         init_sha256=init.sha256 if init else None,
@@ -116,7 +116,7 @@ def create(session: Session, owner: str, spec: TrainingSpec, key: str | None = N
 def sent_before(session: Session, owner: str, spec: TrainingSpec, key: str | None) -> Training | None:
     """The training that the same request under the same key has made, if one has. Raises KeyReused."""
     known = session.scalar(select(Training).where(Training.owner == owner, Training.key == key)) if key else None
-    if known is not None and known.request_sha256 != _hash(spec):
+    if known is not None and known.request_sha256 != digest(spec):
         raise KeyReused(f"The Idempotency-Key {key!r} was sent with another request before. Use a new key.")
     return known
 
@@ -182,10 +182,6 @@ def delete_of(session: Session, dataset_id: str) -> None:
         if training.state in LIVE_TRAINING:
             raise Conflict(f"The prior {training.name!r} is being trained on this dataset. Cancel that first.")
         delete(session, training)
-
-
-def _hash(spec: TrainingSpec) -> str:
-    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
 
 
 def _refuse(settings: TrainingSettings, dataset: Dataset, images: list[Image]) -> None:

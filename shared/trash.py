@@ -7,12 +7,10 @@ from typing import Any
 from sqlalchemy import Select, delete, func, insert, select
 from sqlalchemy.orm import Session
 
-from shared.db import lock_table
+from shared.db import chunks, lock_table
 from shared.models import Archive, Dataset, Image, Item, Prior, Trash
 from shared.states import DatasetState
 from shared.storage import SOURCES, Storage, preview_key, prior_key, source_key
-
-_CHUNK = 1000
 
 
 def throw(session: Session, keys: Select[Any]) -> None:
@@ -22,8 +20,7 @@ def throw(session: Session, keys: Select[Any]) -> None:
 
 def throw_for(session: Session, receipt_id: str, keys: Sequence[str]) -> None:
     """Note some storage keys, so that a receipt can tell when they are dealt with."""
-    for start in range(0, len(keys), _CHUNK):
-        chunk = keys[start : start + _CHUNK]
+    for chunk in chunks(keys):
         session.execute(insert(Trash), [{"key": key, "receipt_id": receipt_id} for key in chunk])
 
 

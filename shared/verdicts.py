@@ -10,12 +10,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from shared.db import now
+from shared.db import chunks, now
 from shared.errors import Conflict, Fault, Invalid, NotFound
 from shared.models import Item, Job, Verdict
 from shared.states import Decision, ItemState
-
-_CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,7 @@ def judge(session: Session, job: Job, by: str, opinions: Sequence[Opinion]) -> i
     # A job's images are replaced by who holds the job only.
     session.execute(select(Job.id).where(Job.id == job.id).with_for_update())
     known: dict[int, Row[Any]] = {}
-    for start in range(0, len(opinions), _CHUNK):
-        ids = [opinion.item_id for opinion in opinions[start : start + _CHUNK]]
+    for ids in chunks(list(wanted)):
         mine = select(Item.id, Item.state, Item.result_sha256).where(Item.job_id == job.id, Item.id.in_(ids))
         known |= {row.id: row for row in session.execute(mine)}
     for opinion in opinions:
@@ -56,8 +53,7 @@ def judge(session: Session, job: Job, by: str, opinions: Sequence[Opinion]) -> i
         for opinion in opinions
         if said.get(opinion.item_id) != _meant(opinion, known[opinion.item_id].result_sha256)
     ]
-    for start in range(0, len(new), _CHUNK):
-        chunk = new[start : start + _CHUNK]
+    for chunk in chunks(new):
         session.execute(delete(Verdict).where(Verdict.item_id.in_([opinion.item_id for opinion in chunk])))
         at = session.scalar(select(now()))
         given = [_row(opinion, known[opinion.item_id].result_sha256, by, at) for opinion in chunk if opinion.decision]
@@ -84,8 +80,8 @@ def stands() -> ColumnElement[bool]:
 
 def _said(session: Session, item_ids: Sequence[int]) -> dict[int, tuple[Decision, str | None, str]]:
     said: dict[int, tuple[Decision, str | None, str]] = {}
-    for start in range(0, len(item_ids), _CHUNK):
-        rows = session.scalars(select(Verdict).where(Verdict.item_id.in_(item_ids[start : start + _CHUNK])))
+    for ids in chunks(item_ids):
+        rows = session.scalars(select(Verdict).where(Verdict.item_id.in_(ids)))
         said |= {row.item_id: (row.decision, row.reason, row.result_sha256) for row in rows}
     return said
 

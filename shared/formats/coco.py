@@ -17,7 +17,7 @@ from shared.formats import places
 from shared.formats.coco_document import Document, Listed, is_coco, load, parse
 from shared.formats.faults import Faults, shown, some
 from shared.formats.places import Finder, role
-from shared.formats.samples import Box, Contents, Entry, Output, Sample, is_image
+from shared.formats.samples import Box, Contents, Entry, Output, Sample
 from shared.formats.zips import SafeZip
 
 DOCUMENT_BYTES = 256 * 2**20
@@ -46,8 +46,7 @@ def read(archive: SafeZip) -> Contents:
     members = archive.members
     documents, warnings = _documents(archive)
     top = places.top(members)
-    keep_masks = frozenset(map(places.mask_path, filter(is_image, members))) & frozenset(members)
-    images = [name for name in members if is_image(name) and name not in keep_masks]
+    images, known = places.pictures(members), frozenset(members)
     faults = Faults()
     classes = _classes(documents, faults)
     finder, found, unpaired = Finder(images), dict[str, tuple[str, Listed]](), list[str]()
@@ -82,7 +81,7 @@ def read(archive: SafeZip) -> Contents:
                 label=name.removeprefix(top),
                 label_bytes=_dump({"image": listed.record, "annotations": listed.annotations}),
                 boxes=tuple(_classed(box, position[category]) for category, box in listed.boxes),
-                mask=mask if mask in keep_masks else None,
+                mask=mask if mask in known else None,
                 size=listed.size,
                 identity=_identity(listed, classes),
             )
@@ -98,8 +97,7 @@ def read(archive: SafeZip) -> Contents:
             warnings.append(f"{sentence} ({len(names)}): {some(names)}.")
     if parts := sum(document.parts for _, document in documents.values()):
         warnings.append(f"{parts} labels have several parts or are given as pixels; they count by their box.")
-    if "train" not in map(role, splits):
-        warnings.append("No split is called train, so nothing is expanded unless the job names another split.")
+    warnings += places.without_train(splits)
     return Contents(
         format="coco",
         layout=_layout({name: split for name, (split, _) in documents.items()}, top),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.formats.faults import Faults, shown
-from shared.formats.samples import Box, Size
+from shared.formats.samples import MAX_SIDE, Box, Size
 
 Id = int | str
 
@@ -18,7 +18,6 @@ MAX_CONTAINERS, MAX_VALUES = 8_000_000, 40_000_000
 """How many lists and objects, and how many values, a document may hold: in memory each is many times its bytes."""
 
 LISTS = ("images", "annotations", "categories")
-MAX_SIDE = 2**31 - 1
 
 
 class BadRecord(ValueError):

@@ -38,7 +38,7 @@ def read(archive: SafeZip) -> Contents:
     else there is one, `train`. Raises BadArchive if the archive holds no such set, BadLabels with every fault.
     """
     members = frozenset(archive.members)
-    images = _images(archive.members)
+    images = places.pictures(archive.members)
     if not images:
         raise BadArchive(f"The archive holds no image. {EXPECTED}")
     top, faults = places.top(archive.members), Faults()
@@ -84,8 +84,7 @@ def read(archive: SafeZip) -> Contents:
     ):
         if which:
             warnings.append(f"{sentence} ({len(which)}): {some(which)}.")
-    if "train" not in map(role, splits.values()):
-        warnings.append("No split is called train, so nothing is expanded unless the job names another split.")
+    warnings += places.without_train(splits.values())
     return Contents(
         format="darknet",
         layout=places.layout(((s.image, s.split) for s in samples), by_folder=not any(map(_list_split, texts))),
@@ -154,11 +153,6 @@ def files(output: Output) -> Iterator[tuple[str, bytes]]:
 
 def _label(image: str) -> str:
     return f"{image.rpartition('.')[0]}.txt"
-
-
-def _images(members: Sequence[str]) -> list[str]:
-    keep_masks = frozenset(map(places.mask_path, filter(is_image, members)))
-    return [name for name in members if is_image(name) and name not in keep_masks]
 
 
 def _is_names(name: str) -> bool:

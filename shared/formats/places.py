@@ -5,6 +5,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
+from shared.formats.samples import is_image
+
 OWN_FOLDERS = frozenset(
     {"images", "labels", "masks", "annotations", "jpegimages", "imagesets", "obj_train_data", "obj_valid_data"}
 )
@@ -57,6 +59,19 @@ def mask_path(image: str) -> str:
         if folders[at] in ("images", "JPEGImages"):
             return "/".join([*folders[:at], "masks", *folders[at + 1 :]]) + ".png"
     return f"masks/{stem}.png"
+
+
+def pictures(members: Sequence[str]) -> list[str]:
+    """The images of an archive that are no other's keep mask."""
+    keep_masks = frozenset(map(mask_path, filter(is_image, members)))
+    return [name for name in members if is_image(name) and name not in keep_masks]
+
+
+def without_train(splits: Iterable[str]) -> list[str]:
+    """The warning for a set that has no split to be expanded."""
+    if "train" in map(role, splits):
+        return []
+    return ["No split is called train, so nothing is expanded unless the job names another split."]
 
 
 class Finder:

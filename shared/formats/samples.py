@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"})
+MAX_SIDE = 2**31 - 1
+"""Of an image, in pixels, as a label file may have it; the image itself has limits of its own."""
 
 
 def is_image(path: str) -> bool:

@@ -76,8 +76,7 @@ def read(archive: SafeZip) -> Contents:
         )
         if found
     ]
-    if "train" not in map(role, splits.values()):
-        warnings.append("No split is called train, so nothing is expanded unless the job names another split.")
+    warnings += places.without_train(splits.values())
     return Contents(
         format="voc",
         layout=places.layout(((s.image, s.split) for s in samples), by_folder=not texts),
@@ -143,8 +142,7 @@ def _stem(path: str) -> str:
 
 def _images(members: Sequence[str]) -> list[str]:
     """The set's images, without masks: VOC's own lie in folders called Segmentation..., under the images' names."""
-    keep_masks = frozenset(map(places.mask_path, filter(is_image, members)))
-    found = [name for name in members if is_image(name) and name not in keep_masks]
+    found = places.pictures(members)
     return [name for name in found if "JPEGImages" in name.split("/")[:-1]] or found
 
 

@@ -9,7 +9,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from shared.formats.faults import Faults, shown
-from shared.formats.samples import Box, Size
+from shared.formats.samples import MAX_SIDE, Box, Size
 from shared.formats.yolo_labels import NUMBER
 
 TOLERANCE = 1.0
@@ -18,7 +18,6 @@ TOLERANCE = 1.0
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FILE_NAME = re.compile(rb"(<filename[^>]*>)([^<]*)(</filename\s*>)")
 PATH = re.compile(rb"(<path[^>]*>)([^<]*)(</path\s*>)")
-MAX_SIDE = 2**31 - 1
 
 
 class BadElement(ValueError):

@@ -7,7 +7,7 @@ import pytest
 from service import MISSING, Service, on_both_databases, png
 from sqlalchemy import update
 
-from shared import stretches
+from shared import leases, stretches
 from shared.db import now
 from shared.models import Prior, Training
 from shared.queue import Task
@@ -220,13 +220,13 @@ def test_a_cancel_stops_the_worker_and_a_retry_goes_on(service: Service, dataset
 
 def test_what_failed_says_why_and_can_be_tried_again(service: Service, dataset: str) -> None:
     path = f"/v1/trainings/{asked(service, dataset)['id']}"
-    for attempt in range(1, stretches.MAX_ATTEMPTS + 1):
+    for attempt in range(1, leases.MAX_ATTEMPTS + 1):
         work = work_on(service)
         with service.sessions.write() as session:
             assert stretches.fail(session, work.claim, "unexpected", "It broke.", final=False)
         seen = service.get(path)
         assert (seen["attempts"], seen["error"]) == (attempt, {"type": "unexpected", "detail": "It broke."})
-        assert seen["state"] == ("failed" if attempt == stretches.MAX_ATTEMPTS else "pending")
+        assert seen["state"] == ("failed" if attempt == leases.MAX_ATTEMPTS else "pending")
     again = _post(service, f"{path}/retry")
     assert (again["state"], again["attempts"], again["error"]) == ("pending", 0, None)
 

@@ -98,7 +98,7 @@ def test_an_item_that_ends_every_worker_fails_in_the_end(sessions: Sessions, mak
 
 def test_an_item_is_tried_three_times(sessions: Sessions, make_job: Make) -> None:
     job_id = make_job(1, 1)
-    for _ in range(items.MAX_ATTEMPTS):
+    for _ in range(leases.MAX_ATTEMPTS):
         assert counts(sessions, job_id) == {ItemState.PENDING: 1}
         (work,) = claim(sessions)
         with sessions.write() as session:

@@ -16,7 +16,7 @@ from sqlalchemy import select, update
 
 from samples.phantoms import write_dataset
 from shared import items as life
-from shared import jobs, priors, stretches, trainings
+from shared import jobs, leases, priors, trainings
 from shared.db import now
 from shared.models import Dataset, Image, Job, Prior, Training
 from shared.spec import ExpansionSpec
@@ -268,7 +268,7 @@ def test_an_original_that_is_gone_is_tried_three_times_and_named(studio: Studio,
     with studio.sessions.read() as session:
         sha256 = session.scalars(select(Image.sha256).where(Image.split == "train")).first()
     studio.storage.delete(source_key(sha256 or ""))
-    for _ in range(stretches.MAX_ATTEMPTS):
+    for _ in range(leases.MAX_ATTEMPTS):
         assert train_next(studio, never)
     assert not train_next(studio, never)
     seen = row(studio, training)

@@ -185,8 +185,7 @@ def guided_step(
     through_denoiser = guidance.pulls and guidance.denoiser_gradient
     z = z.detach().requires_grad_(through_denoiser)
     with torch.set_grad_enabled(through_denoiser):
-        e = prior.eps(z, torch.full((len(z),), step.t, device=z.device))
-        z0 = (z - sqrt(1 - step.ab) * e) / sqrt(step.ab)
+        e, z0 = estimate(prior, z, step)
     pull: Tensor | float = 0.0
     if guidance.pulls:
         with torch.enable_grad():
@@ -212,13 +211,18 @@ def pasted_step(
     run forward only (Zhu et al., Denoising Diffusion Models for Plug-and-Play Image Restoration, 2023; in a latent
     space Spagnoletti et al., LATINO, 2025).
     """
-    e = prior.eps(z, torch.full((len(z),), step.t, device=z.device))
-    z0 = (z - sqrt(1 - step.ab) * e) / sqrt(step.ab)
+    _, z0 = estimate(prior, z, step)
     coder = guide or prior
     x0 = coder.decode(z0)
     g = glued(coder, operator, x0, operator.forward(x0) - y)
     n = noise(z.shape[1:]) if guidance.eta > 0 else None
     return ddim(g, (z - sqrt(step.ab) * g) / sqrt(1 - step.ab), step, guidance.eta, n)
+
+
+def estimate(prior: LatentPrior, z: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    """Return the noise e that the denoiser finds in z, and z0, what it takes to be under it."""
+    e = prior.eps(z, torch.full((len(z),), step.t, device=z.device))
+    return e, (z - sqrt(1 - step.ab) * e) / sqrt(step.ab)
 
 
 def glued(coder: Autoencoder, operator: Operator, x0: Tensor, r: Tensor) -> Tensor:

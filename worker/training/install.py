@@ -1,8 +1,6 @@
 """A finished training becomes a prior that jobs can name."""
 
-import hashlib
 import json
-import os
 import secrets
 import shutil
 from datetime import UTC, datetime
@@ -11,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from shared import disk
 from shared.errors import Conflict
 from worker.priors.diffusers import CARD, load
 from worker.priors.text import PARTS
@@ -58,12 +57,12 @@ def install(folder: Path, target: Path, *, name: str, about: dict[str, Any]) -> 
         _write(partial, finished, folder, name, about)
         load(partial)  # what cannot be loaded is not installed
         for path in [*partial.rglob("*"), partial]:
-            _sync(path)
+            disk.sync(path)
         partial.rename(target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    _sync(target.parent)
+    disk.sync(target.parent)
 
 
 def _write(partial: Path, finished: dict[str, Any], folder: Path, name: str, about: dict[str, Any]) -> None:
@@ -77,7 +76,9 @@ def _write(partial: Path, finished: dict[str, Any], folder: Path, name: str, abo
     schedule = finished["configs"]["schedule"] | {"_class_name": "DDIMScheduler"}
     (partial / "scheduler" / "scheduler_config.json").write_text(json.dumps(schedule, indent=2) + "\n", "utf-8")
     Image.fromarray(finished["samples"].numpy()).save(partial / checkpoints.SAMPLES)
-    weights = {path.relative_to(partial).as_posix(): _sha256(path) for path in sorted(partial.glob("*/*.safetensors"))}
+    weights = {
+        path.relative_to(partial).as_posix(): disk.sha256(path) for path in sorted(partial.glob("*/*.safetensors"))
+    }
     card = {
         "name": name,
         "installed": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -111,16 +112,3 @@ def _in_words(card: dict[str, Any]) -> str:
         init="random weights" if card["init"] is None else "an installed prior",
         data=" ".join(said) + f" SHA-256 of the pictures: {card['data']['sha256']}.",
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from shared import disk
 from shared.recipes import TrainingSettings
 from worker.training import checkpoints, models
 from worker.training.errors import CannotTrain, Diverged, TrainingMismatch
@@ -218,14 +219,9 @@ def begin(
         model.to(device)
     generator = torch.Generator().manual_seed(settings.seed)
     hashes = (
-        None if init is None else {path.parent.name: _sha256(path) for path in sorted(init.glob("*/*.safetensors"))}
+        None if init is None else {path.parent.name: disk.sha256(path) for path in sorted(init.glob("*/*.safetensors"))}
     )
     run = Run(folder, settings, pictures, made, device, hashes, on_step, generator)
     if kept is not None:
         run.restore(kept)
     return run
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
