@@ -7,12 +7,11 @@ with Client() as regrow:
 """
 
 import io
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from regrow import DEFAULT_URL, pieces
 from regrow.answers import (
@@ -25,28 +24,24 @@ from regrow.answers import (
     Item,
     ItemState,
     Job,
-    Prior,
-    Priors,
     Readiness,
     Reading,
-    Training,
     Who,
 )
 from regrow.download import download, download_unsized
 from regrow.errors import ProblemError
 from regrow.events import Event, listen
 from regrow.folder import zipped
-from regrow.judging import Judging, drawn
-from regrow.wire import Wire, parsed, retry_after
+from regrow.judging import Judging
+from regrow.learning import Learning
+from regrow.looking import Looking
+from regrow.wire import STORING_SECONDS, WAITING_PATIENCE, Wire, parsed
 
 _FINAL = frozenset({"succeeded", "completed_with_errors", "failed", "cancelled"})
-_WAITING_PATIENCE = 120.0  # a server that is started again must not end a wait of hours
-_STORING_SECONDS = 600.0  # for the server to store what was sent, and to answer
-_PAGE = 200
 _NOT_YET = 409
 
 
-class Client(Judging):
+class Client(Looking, Judging, Learning):
     """Speaks to one server; every method raises `Unreachable` or `ProblemError` (see `regrow.errors`).
 
     What only reads is tried again for two seconds, or while waiting for two minutes, before it counts as failed.
@@ -107,46 +102,24 @@ class Client(Judging):
     ) -> Dataset:
         with _Sent(path, on_progress) as file:
             files = {"file": (sent_as, file, "application/zip")}
-            response = self._wire.post("/v1/datasets", data=fields, files=files, read_timeout=_STORING_SECONDS)
+            response = self._wire.post("/v1/datasets", data=fields, files=files, read_timeout=STORING_SECONDS)
         return cast(Dataset, parsed(response))
 
     def datasets(self) -> Iterator[Dataset]:
         """All datasets, newest first, page by page."""
-        return self._pages("/v1/datasets")
+        return self._wire.pages("/v1/datasets")
 
     def dataset(self, dataset_id: str) -> Dataset:
         return cast(Dataset, parsed(self._wire.get(f"/v1/datasets/{dataset_id}")))
 
     def wait_dataset(self, dataset_id: str, on_poll: Callable[[Dataset], None] | None = None) -> Dataset:
         """The dataset, once it is `ready` or `rejected`. `on_poll` is called with each answer on the way."""
-
-        def seen(answer: Any) -> bool:
-            if on_poll:
-                on_poll(answer)
-            return bool(answer["state"] != "checking")
-
-        return cast(Dataset, self._poll(f"/v1/datasets/{dataset_id}", seen))
+        answer = self._wire.poll(f"/v1/datasets/{dataset_id}", lambda dataset: dataset["state"] != "checking", on_poll)
+        return cast(Dataset, answer)
 
     def images(self, dataset_id: str) -> Iterator[Image]:
         """All images of a dataset, page by page."""
-        return self._pages(f"/v1/datasets/{dataset_id}/images")
-
-    def image_file(self, dataset_id: str, image_id: int) -> bytes:
-        """An uploaded image, as it came."""
-        return self._wire.get(f"/v1/datasets/{dataset_id}/images/{image_id}/file").content
-
-    def image_preview(self, dataset_id: str, image_id: int, *, size: int = 256, boxes: bool = False) -> bytes:
-        """A JPEG of an uploaded image, at most `size` pixels long; with `boxes`, what is labelled is drawn on it."""
-        return self._wire.get(f"/v1/datasets/{dataset_id}/images/{image_id}/preview?{drawn(size, boxes)}").content
-
-    def preview_mask(self, dataset_id: str, image_id: int, mask: dict[str, Any], **more: Any) -> bytes:
-        """A PNG of an image with a veil over what `mask` (as in `operator.mask` of an ExpansionSpec) hides.
-
-        `more` may say `seed`, `variant`, `prior`, `canvas` and `unlabelled`, as the job is to have them, and whether
-        the `size` is that of the `canvas` or of the `source`.
-        """
-        body = {"dataset_id": dataset_id, "image_id": image_id, "mask": mask, **more}
-        return self._wire.post_once("/v1/masks/preview", json=body).content
+        return self._wire.pages(f"/v1/datasets/{dataset_id}/images")
 
     def estimate_job(self, spec: dict[str, Any]) -> Estimate:
         """What a job of this spec would take: seconds and whether they were measured, bytes, warnings."""
@@ -163,7 +136,7 @@ class Client(Judging):
 
     def jobs(self) -> Iterator[Job]:
         """All jobs, page by page."""
-        return self._pages("/v1/jobs")
+        return self._wire.pages("/v1/jobs")
 
     def job(self, job_id: str) -> Job:
         return cast(Job, parsed(self._wire.get(f"/v1/jobs/{job_id}")))
@@ -173,13 +146,7 @@ class Client(Judging):
 
         `on_poll` is called with each answer that differs from the one before.
         """
-
-        def seen(answer: Any) -> bool:
-            if on_poll:
-                on_poll(answer)
-            return over(answer)
-
-        return cast(Job, self._poll(f"/v1/jobs/{job_id}", seen))
+        return cast(Job, self._wire.poll(f"/v1/jobs/{job_id}", over, on_poll))
 
     def events(self, job_id: str) -> Iterator[Event]:
         """What happens to a job, as it happens: first `Progress` with the job as it is now, then an event for each
@@ -187,7 +154,7 @@ class Client(Judging):
 
         A connection that breaks is made again and goes on where it was; an item may then be told of twice.
         """
-        return listen(self._wire, f"/v1/jobs/{job_id}/events", over, _WAITING_PATIENCE)
+        return listen(self._wire, f"/v1/jobs/{job_id}/events", over, WAITING_PATIENCE)
 
     def cancel(self, job_id: str) -> Job:
         """End a job. What is done stays; it does no harm to a job that is over."""
@@ -237,7 +204,7 @@ class Client(Judging):
 
     def receipts(self) -> Iterator[Forgotten]:
         """What was forgotten so far, newest first, page by page."""
-        return self._pages("/v1/receipts")
+        return self._wire.pages("/v1/receipts")
 
     def receipt(self, receipt_id: str) -> Forgotten:
         return cast(Forgotten, parsed(self._wire.get(f"/v1/receipts/{receipt_id}")))
@@ -246,31 +213,11 @@ class Client(Judging):
         """Who did what, newest first, page by page: of all things or of one and what is in it, given by its path as
         `/v1/jobs/ID`; all actions or some."""
         asked = [*([("object", thing)] if thing else []), *(("action", action) for action in actions)]
-        return self._pages("/v1/audit", f"&{urlencode(asked)}" if asked else "")
+        return self._wire.pages("/v1/audit", f"&{urlencode(asked)}" if asked else "")
 
     def items(self, job_id: str, state: ItemState | None = None) -> Iterator[Item]:
         """The items of a job, or those in one state, page by page."""
-        return self._pages(f"/v1/jobs/{job_id}/items", f"&state={state}" if state else "")
-
-    def item_image(self, job_id: str, item_id: int) -> bytes:
-        """A new image, as it will be in the archive."""
-        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/image").content
-
-    def item_preview(self, job_id: str, item_id: int, *, size: int = 256, boxes: bool = False) -> bytes:
-        """A JPEG of a new image, at most `size` pixels long; with `boxes`, what is labelled is drawn on it."""
-        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/preview?{drawn(size, boxes)}").content
-
-    def item_pair(self, job_id: str, item_id: int, *, size: int = 256, boxes: bool = False) -> bytes:
-        """A JPEG of the source and, to its right, the new image, each at most `size` pixels long."""
-        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/pair?{drawn(size, boxes)}").content
-
-    def item_difference(self, job_id: str, item_id: int, *, factor: float = 4) -> bytes:
-        """A PNG of the source image's size: black is unchanged, else the difference, `factor` times as strong."""
-        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/difference?factor={factor}").content
-
-    def item_mask(self, job_id: str, item_id: int) -> bytes:
-        """A PNG of the source image's size: white was kept, black was regrown."""
-        return self._wire.get(f"/v1/jobs/{job_id}/items/{item_id}/mask").content
+        return self._wire.pages(f"/v1/jobs/{job_id}/items", f"&state={state}" if state else "")
 
     def pack(self, job_id: str, filters: Sequence[Filter] = ()) -> Job:
         """Have the archive of a job that is over built anew, without what was rejected or does not pass the filters."""
@@ -305,60 +252,6 @@ class Client(Judging):
             return download_unsized(self._wire, f"{url}?partial=1", Path(path), on_progress)
         return download(self._wire, url, Path(path), on_progress)
 
-    def priors(self) -> Priors:
-        """The installed priors, and what is being trained."""
-        return cast(Priors, parsed(self._wire.get("/v1/priors")))
-
-    def prior(self, name: str) -> Prior:
-        return cast(Prior, parsed(self._wire.get(f"/v1/priors/{quote(name, safe='')}")))
-
-    def train_prior(self, spec: dict[str, Any], key: str | None = None) -> Training:
-        """Start to train a prior. `spec` says `dataset_id`, `name`, and what is to differ from the defaults: `recipe`,
-        `init`, `licence`, steps and sizes, as `/docs` lists them. `key` as for `create_job`."""
-        headers = {"Idempotency-Key": key or uuid.uuid4().hex}
-        return cast(Training, parsed(self._wire.post_once("/v1/priors", json=spec, headers=headers)))
-
-    def delete_prior(self, name: str) -> None:
-        """Remove a prior that was trained here, which no job that is not over may need."""
-        self._wire.delete(f"/v1/priors/{quote(name, safe='')}")
-
-    def trainings(self) -> Iterator[Training]:
-        """All trainings, newest first, page by page."""
-        return self._pages("/v1/trainings")
-
-    def training(self, training_id: str) -> Training:
-        return cast(Training, parsed(self._wire.get(f"/v1/trainings/{training_id}")))
-
-    def wait_training(self, training_id: str, on_poll: Callable[[Training], None] | None = None) -> Training:
-        """The training, once it is `done`, `failed` or `cancelled`. `on_poll` as for `wait_job`."""
-
-        def seen(answer: Any) -> bool:
-            if on_poll:
-                on_poll(answer)
-            return answer["state"] not in ("pending", "running")
-
-        return cast(Training, self._poll(f"/v1/trainings/{training_id}", seen))
-
-    def training_preview(self, training_id: str) -> bytes:
-        """A PNG of samples of what a training has learned so far."""
-        return self._wire.get(f"/v1/trainings/{training_id}/preview").content
-
-    def training_history(self, training_id: str) -> list[dict[str, Any]]:
-        """How well a training did so far on images held out from it: {"stage", "step", "held_out"} each."""
-        return cast(list[dict[str, Any]], parsed(self._wire.get(f"/v1/trainings/{training_id}/history"))["points"])
-
-    def cancel_training(self, training_id: str) -> Training:
-        """End a training; `retry_training` goes on from its last checkpoint."""
-        return cast(Training, parsed(self._wire.post_once(f"/v1/trainings/{training_id}/cancel")))
-
-    def retry_training(self, training_id: str) -> Training:
-        """Go on with a training that failed or was cancelled."""
-        return cast(Training, parsed(self._wire.post_once(f"/v1/trainings/{training_id}/retry")))
-
-    def delete_training(self, training_id: str) -> None:
-        """Remove a training with its checkpoints, in whatever state it is; the prior it has made stays."""
-        self._wire.delete(f"/v1/trainings/{training_id}")
-
     def _order_archive(self, job_id: str) -> None:
         """Ask for an archive that was removed to save space, and wait until it is built again."""
         try:
@@ -371,27 +264,6 @@ class Client(Judging):
     def _tell(self, job_id: str, what: str, **body: Any) -> Job:
         # Each of these does no more when it is sent twice.
         return cast(Job, parsed(self._wire.post_once(f"/v1/jobs/{job_id}/{what}", **body)))
-
-    def _poll(self, path: str, seen: Callable[[Any], bool]) -> Any:
-        """Ask again and again, at the pace the server names, until `seen` says that it has seen enough."""
-        etag, answer = "", None
-        while True:
-            headers = {"If-None-Match": etag} if etag else {}
-            response = self._wire.get(path, headers=headers, patience=_WAITING_PATIENCE)
-            if response.status_code != 304:
-                etag, answer = response.headers.get("ETag", ""), parsed(response)
-                if seen(answer):
-                    return answer
-            time.sleep(retry_after(response, default=1.0))
-
-    def _pages(self, path: str, query: str = "") -> Iterator[Any]:
-        cursor = ""
-        while True:
-            page = parsed(self._wire.get(f"{path}?limit={_PAGE}{query}{cursor}"))
-            yield from page["items"]
-            if page["next"] is None:
-                return
-            cursor = f"&cursor={page['next']}"
 
 
 def over(job: Job) -> bool:

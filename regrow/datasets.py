@@ -1,16 +1,12 @@
 """The commands for datasets that were sent: which there are, what is in one, and its end."""
 
-from typing import Annotated
-
 import typer
 
 from regrow import DEFAULT_URL, report
-from regrow.options import AsJson, Key, Server, printed
+from regrow.options import AsJson, DatasetId, Key, Server, Yes, deleted, printed, sure
 from regrow.outcome import talking
 
 app = typer.Typer(help="List the datasets, show one, delete one.", rich_markup_mode="markdown")
-
-DatasetId = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's id.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -32,7 +28,7 @@ def show(dataset: DatasetId, server: Server = DEFAULT_URL, key: Key = None, as_j
 @app.command()
 def delete(
     dataset: DatasetId,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     server: Server = DEFAULT_URL,
     key: Key = None,
     as_json: AsJson = False,
@@ -40,7 +36,6 @@ def delete(
     """Remove a dataset with its images and the jobs made of it, for good."""
     with talking(server, key) as regrow:
         found = regrow.dataset(dataset)
-        if not yes:
-            typer.confirm(f"Delete dataset {found['name']} and all jobs made of it?", abort=True, err=True)
+        sure(f"Delete dataset {found['name']} and all jobs made of it?", yes)
         regrow.delete_dataset(dataset)
-        printed({"deleted": dataset}, lambda _: f"Deleted  {dataset}", as_json)
+        deleted(dataset, as_json)

@@ -8,7 +8,7 @@ import typer
 
 from regrow import DEFAULT_URL
 from regrow.answers import Forgotten
-from regrow.options import AsJson, Key, Server, printed
+from regrow.options import AsJson, DatasetId, Key, Server, Yes, printed
 from regrow.outcome import Exit, fail, talking
 
 _MOST_NAMED = 50
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def forget(  # noqa: PLR0913  (one parameter an option)
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's id.")],
+    dataset: DatasetId,
     *,
     match: Annotated[
         str | None,
@@ -35,7 +35,7 @@ def forget(  # noqa: PLR0913  (one parameter an option)
         bool, typer.Option("--everywhere", help="Copies of the same bytes too, in all your datasets.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     server: Server = DEFAULT_URL,
     key: Key = None,
     as_json: AsJson = False,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
 
 from regrow.answers import Filter, FilterOutlook, Review, Tally, Verdict
+from regrow.looking import drawn
 from regrow.wire import Wire, parsed
 
 
@@ -53,8 +54,3 @@ class Judging:
     def methods(self, job_id: str) -> str:
         """A paragraph for a paper, with every number, as Markdown."""
         return self._wire.get(f"/v1/jobs/{job_id}/methods").text
-
-
-def drawn(size: int, boxes: bool) -> str:
-    """How a picture is asked for."""
-    return f"size={size}&boxes={boxes}".lower()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regrow import DEFAULT_URL, report
-from regrow.options import AsJson, JobId, Key, Server, printed
+from regrow.options import AsJson, JobId, Key, Server, Yes, deleted, printed, sure
 from regrow.outcome import Exit, code, fail, going_on, talking
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def retry(job: JobId, server: Server = DEFAULT_URL, key: Key = None, as_json: As
 
 def delete(
     job: JobId,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     server: Server = DEFAULT_URL,
     key: Key = None,
     as_json: AsJson = False,
@@ -111,11 +111,10 @@ def delete(
     """Remove a job with its images and archive, for good. The dataset stays."""
     with talking(server, key) as regrow:
         found = regrow.job(job)
-        if not yes:
-            made = found["counts"].get("done", 0)
-            typer.confirm(f"Delete job {found['name']} ({found['state']}) and its {made} images?", abort=True, err=True)
+        made = found["counts"].get("done", 0)
+        sure(f"Delete job {found['name']} ({found['state']}) and its {made} images?", yes)
         regrow.delete_job(job)
-        printed({"deleted": job}, lambda _: f"Deleted  {job}", as_json)
+        deleted(job, as_json)
 
 
 def _tell(server: str, key: str | None, what: "Callable[[Client], Job]", as_json: bool) -> None:

@@ -18,10 +18,12 @@ Key = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Data = Annotated[
     Path | None, typer.Option("--data", metavar="FOLDER", help="The data folder; left out: REGROW_DATA, or `data`.")
 ]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+DatasetId = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's id.")]
 
 
 Format = Annotated[
@@ -101,3 +103,14 @@ def reading(
 def printed(answer: Any, in_words: Callable[[Any], str], as_json: bool) -> None:
     """Print the server's answer, in words or as it came."""
     print(json.dumps(answer, indent=2) if as_json else in_words(answer))
+
+
+def sure(question: str, yes: bool) -> None:
+    """Ask before something goes for good, unless `yes` was said; a no ends the command."""
+    if not yes:
+        typer.confirm(question, abort=True, err=True)
+
+
+def deleted(id: str, as_json: bool) -> None:
+    """Tell that it is gone."""
+    printed({"deleted": id}, lambda _: f"Deleted  {id}", as_json)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import httpx
 
 from regrow.errors import ProblemError, Unreachable
-from regrow.wire import Pauses, Wire, foreign, parsed
+from regrow.wire import STORING_SECONDS, Pauses, Wire, foreign, parsed
 
 LARGE = 32 * 2**20
 """Bytes from which on a file is sent in pieces."""
@@ -18,7 +18,6 @@ LARGE = 32 * 2**20
 _PIECE = 64 * 2**20  # of one request: proxies let no body of any size through
 _CHUNK = 2**18
 _ENDS = 8 * 2**20
-_STORING_SECONDS = 600.0  # for the server to bring all of it where it belongs, which may be a bucket
 _PATIENCE = 60.0  # seconds without a new byte
 _LATER = frozenset({409, 423, 429, 502, 503, 504})
 _LOST = frozenset({404, 410})
@@ -79,7 +78,7 @@ class _Sending:
             "Content-Length": str(length),
         }
         last = offset + length == self.size
-        timeout = _STORING_SECONDS if last else None
+        timeout = STORING_SECONDS if last else None
         return self._wire.tus("PATCH", at, headers, self._bytes(offset, length), read_timeout=timeout)
 
     def _bytes(self, offset: int, length: int) -> Iterator[bytes]:

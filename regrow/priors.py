@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from regrow import DEFAULT_URL, report
-from regrow.options import AsJson, Data, Format, GroupPattern, Key, NoLabels, Server, SkipBadImages, printed, reading
+from regrow.options import (
+    AsJson,
+    Data,
+    Format,
+    GroupPattern,
+    Key,
+    NoLabels,
+    Server,
+    SkipBadImages,
+    Yes,
+    printed,
+    reading,
+    sure,
+)
 from regrow.outcome import Exit, fail, going_on, service_installed, talking
 from regrow.sending import Upload, send
 
@@ -147,7 +160,7 @@ def resume(name: PriorName, server: Server = DEFAULT_URL, key: Key = None, as_js
 @app.command()
 def delete(
     name: PriorName,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     server: Server = DEFAULT_URL,
     key: Key = None,
 ) -> None:
@@ -158,9 +171,8 @@ def delete(
         trainings = [each for each in regrow.trainings() if each["name"] == name]
         if not installed and not trainings:
             fail(Exit.REFUSED, f"There is no prior named {name!r}, and none is being trained.")
-        if not yes:
-            what = "prior" if installed else "training of the prior"
-            typer.confirm(f"Delete the {what} {name}?", abort=True, err=True)
+        what = "prior" if installed else "training of the prior"
+        sure(f"Delete the {what} {name}?", yes)
         # First what may be refused: a prior that a job needs keeps its trainings.
         if installed:
             regrow.delete_prior(name)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regrow.options import AsJson, Data, printed, seconds
+from regrow.options import AsJson, Data, Yes, printed, seconds
 from regrow.outcome import Exit, fail, service_installed
 from regrow.progress import size
 
@@ -43,7 +43,7 @@ def prune(
     ] = False,
     older_than: Annotated[str, typer.Option(metavar="AGE", help="Only what is older: 90m, 12h, 30d, 4w.")] = "30d",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:

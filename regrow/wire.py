@@ -13,7 +13,12 @@ from regrow.errors import ProblemError, Unreachable
 
 PATIENCE = 2.0
 """Seconds for which a safe request is tried again before it counts as failed."""
+WAITING_PATIENCE = 120.0
+"""The same while something is waited for: a server that is started again must not end a wait of hours."""
+STORING_SECONDS = 600.0
+"""For the server to bring what was sent where it belongs, which may be a bucket, and to answer."""
 
+_PAGE = 200
 _BUSY = frozenset({429, 502, 503, 504})
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
@@ -100,6 +105,33 @@ class Wire:
                 raise Unreachable(location.partition("?")[0], f"it answered {response.status_code}")
             response.headers["ETag"] = etag
             yield response
+
+    def pages(self, path: str, query: str = "") -> Iterator[Any]:
+        """The entries of a list, page by page; `query` begins with an ampersand."""
+        cursor = ""
+        while True:
+            page = parsed(self.get(f"{path}?limit={_PAGE}{query}{cursor}"))
+            yield from page["items"]
+            if page["next"] is None:
+                return
+            cursor = f"&cursor={page['next']}"
+
+    def poll(self, path: str, over: Callable[[Any], bool], on_poll: Callable[[Any], None] | None) -> Any:
+        """Ask again and again, at the pace the server names, until the answer says that it is over.
+
+        `on_poll` is called with each answer that differs from the one before.
+        """
+        etag = ""
+        while True:
+            headers = {"If-None-Match": etag} if etag else {}
+            response = self.get(path, headers=headers, patience=WAITING_PATIENCE)
+            if response.status_code != 304:
+                etag, answer = response.headers.get("ETag", ""), parsed(response)
+                if on_poll:
+                    on_poll(answer)
+                if over(answer):
+                    return answer
+            time.sleep(retry_after(response, default=1.0))
 
     def probe(self, path: str) -> httpx.Response:
         """GET, once, and every status is an answer."""

@@ -45,7 +45,7 @@ def test_a_broken_upload_is_rejected_with_its_faults(client, bad_zip):
 
 def test_all_images_come_however_many_pages_they_fill(client, dataset_id, monkeypatch):
     whole = list(client.images(dataset_id))
-    monkeypatch.setattr("regrow.client._PAGE", 1)
+    monkeypatch.setattr("regrow.wire._PAGE", 1)
     assert list(client.images(dataset_id)) == whole
     assert len(whole) == 4
 
