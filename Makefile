@@ -15,6 +15,7 @@ install: .venv/installed  ## Make .venv with everything in it (PYTHON=python3.12
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@echo "Setting up .venv. It takes a few minutes, once; nothing is said meanwhile."
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[api,worker,dev]'
 	@touch $@

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from shared import advice, datasets, priors
 from shared.advice import Source
-from shared.errors import Invalid
+from shared.errors import Fault, Invalid
 from shared.models import Dataset, Image, Prior, white_of
 from shared.spec import ExpansionSpec, ResolvedSpec, item_seed, resolve, work_key
 
@@ -37,7 +37,9 @@ def of(session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_item
     dataset = datasets.get_ready(session, owner, spec.dataset_id)
     unknown = [split for split in spec.splits if split not in dataset.splits]
     if unknown:
-        raise Invalid(f"The dataset has no split {unknown[0]!r}. It has: {', '.join(dataset.splits)}.")
+        has = ", ".join(dataset.splits)
+        detail = f"The dataset has no split {unknown[0]!r}. It has: {has}. `splits` (`--split`) names those to expand."
+        raise Invalid(detail, [Fault("body.splits", detail)])
     priors.check_canvas(prior, spec.canvas.long_side)
     guide = priors.guide(session, owner, spec.sampler.guidance_vae, prior)
     size = {"native_size": prior.native_size, "multiple": prior.multiple}

@@ -84,7 +84,9 @@ class Sampler(Strict):
     """How the sampler runs: a preset, and what of it is to differ."""
 
     preset: Literal["reference", "exact", "balanced", "fast"] = Field(
-        "balanced", description="Named numbers; see the fields below. `reference` runs as the authors' code does."
+        "balanced",
+        description="How thorough it is: `fast` takes 20 cheap steps, `balanced` 40 and `exact` 1,000; `reference` is "
+        "`exact` as the authors' code runs it.",
     )
     steps: int | None = Field(None, ge=1, le=1000, description="Sampler steps an image; time grows with them.")
     gamma: float | None = Field(None, ge=0, le=100, description="Weight of the gluing term.")
@@ -189,7 +191,9 @@ class ExpansionSpec(Strict):
 
     dataset_id: Text = Field(description="The dataset, which must be `ready`.", min_length=1, max_length=64)
     name: Text = Field("", max_length=200, description="A name for people.")
-    variants: int = Field(2, ge=1, le=100, description="New images for each source image.")
+    variants: int = Field(
+        2, ge=1, le=100, description="New images for each source image, each with a mask and noise of its own."
+    )
     splits: tuple[Annotated[Text, Field(min_length=1, max_length=100)], ...] = Field(
         ("train",), min_length=1, description="Splits to expand. Others are never touched."
     )

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from api import schemas
-from api.deps import Caller, PartsDep, SessionsDep, StorageDep, TrailDep
+from api.deps import Caller, Parts, PartsDep, SessionsDep, StorageDep, TrailDep
 from api.routes import HexId
 from api.routes import jobs as rest
 from api.routes.masks import MaskPreview, preview_mask
@@ -22,6 +22,7 @@ from api.web import form
 from api.web.site import go, router, show
 from shared import datasets, jobs
 from shared.errors import Fault, Invalid, KeyReused, RegrowError
+from shared.formats import places
 from shared.models import Dataset, Image, Item, Prior
 from shared.priors import PRIOR, visible
 from shared.spec import PRESETS, ExpansionSpec
@@ -48,16 +49,16 @@ def show_form(
     dataset_id: HexId,
     request: Request,
     caller: Caller,
-    sessions: SessionsDep,
+    parts: PartsDep,
     like: Annotated[str, Query(pattern="^([0-9a-f]{32})?$", description="A job to take the numbers of.")] = "",
 ) -> Response:
     """The form, filled in with the defaults or with what a job had."""
     filled: dict[str, list[str]] = {}
     if like:
-        with sessions.read() as session:
+        with parts.sessions.read() as session:
             spec = jobs.get(session, caller, like).spec
         filled = form.texts(_entries(), {key: each for key, each in spec.items() if key not in _OF_A_PILOT})
-    return _form(request, caller, sessions, dataset_id, filled)
+    return _form(request, caller, parts, dataset_id, filled)
 
 
 @pages.post("/datasets/{dataset_id}/expand", name="page_create_job")
@@ -87,7 +88,7 @@ def create_job(
             job = rest.create_job(spec, caller, parts, trail, response, None)
     except RegrowError as error:
         faults = error.faults or [Fault("", error.detail)]
-        return _form(request, caller, parts.sessions, dataset_id, sent, faults, error.status)
+        return _form(request, caller, parts, dataset_id, sent, faults, error.status)
     return go(f"/jobs/{job.id}")
 
 
@@ -196,20 +197,24 @@ def _cells(session: Session, job_id: str) -> dict[int, schemas.items.Item]:
 def _form(
     request: Request,
     caller: str,
-    sessions: Any,
+    parts: Parts,
     dataset_id: str,
     filled: Mapping[str, Sequence[str]],
     faults: Sequence[Fault] = (),
     status: int = 200,
 ) -> Response:
-    with sessions.read() as session:
+    with parts.sessions.read() as session:
         dataset: Dataset = datasets.get_ready(session, caller, dataset_id)
         # Labelled ones first: most masks are drawn around labels.
         images = session.scalars(select(Image).where(Image.dataset_id == dataset_id).order_by(Image.sha256).limit(200))
         samples = sorted(images, key=lambda image: not image.boxes)[:_SAMPLES]
         known = select(Prior.name).where(visible(caller), Prior.kind == PRIOR)
         priors = session.scalars(known.order_by(Prior.name)).all()
+    ticked = [split for split in dataset.splits if places.role(split) == "train"]
     entries = {entry.name: entry for entry in _entries()}
+    if not parts.settings.webhook_secret.get_secret_value():
+        # This installation signs nothing: an address would be refused.
+        del entries["webhook"]
     return show(
         request,
         "expand.html",
@@ -220,7 +225,9 @@ def _form(
         preset=_preset(),
         choices={"prior": priors, "splits": dataset.splits},
         presets=list(PRESETS),
-        filled=filled,
+        # Of a set with nothing to train on, all.
+        filled={"splits": ticked or dataset.splits} | dict(filled),
+        trains=bool(ticked),
         faults={fault.where.removeprefix("body."): fault.what for fault in faults},
         key=uuid.uuid4().hex,
     )

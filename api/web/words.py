@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from shared.audit import Action
 from shared.states import ArchiveState, DatasetState, ItemState, JobState, Wait
 
 STATES: Mapping[str, str] = {
@@ -45,6 +46,7 @@ WAITS: Mapping[str, str] = {
 LABELS: Mapping[str, str] = {
     "variants": "New images for each source image",
     "max_images": "Source images at most",
+    "webhook": "Tell this address when it is over",
     "mask": "Mask",
     "mu": "Mean of the threshold (mu)",
     "sigma": "Spread (sigma)",
@@ -68,6 +70,19 @@ LABELS: Mapping[str, str] = {
 }
 """Names of fields and choices that say more than their keys."""
 
+EVENTS: Mapping[str, str] = {
+    "asked": "asked for",
+    "began": "the first image was begun",
+    "latest": "the latest image",
+    "over": "over",
+    Action.PAUSED: "paused",
+    Action.RESUMED: "resumed",
+    Action.CANCELLED: "cancelled",
+    Action.RETRIED: "what was left was to be tried again",
+    Action.UPGRADED: "moved to the present engine and prior",
+}
+"""What happens to a job."""
+
 _UNITS = ("bytes", "KB", "MB", "GB", "TB")
 
 
@@ -79,6 +94,11 @@ def state(value: str) -> str:
 def wait(value: str) -> str:
     """A reason to wait as a sentence that says what to do."""
     return WAITS[value]
+
+
+def event(what: str) -> str:
+    """Something that happened to a job, in words."""
+    return EVENTS[what]
 
 
 def size(count: int) -> str:
@@ -149,5 +169,5 @@ def as_json(value: Any) -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     each.__name__: each
-    for each in (state, wait, size, duration, number, percent, moment, iso, plural, prose, label, option)
+    for each in (state, wait, event, size, duration, number, percent, moment, iso, plural, prose, label, option)
 } | {"json": as_json}

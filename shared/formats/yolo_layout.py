@@ -74,7 +74,7 @@ def find(members: Sequence[str], description: Description, described_in: str) ->
     if outside:
         warnings.append(f"{len(outside)} images lie outside {layout} and are left out: {some(outside)}.")
     if "train" not in {role(split) for split in splits.values()}:
-        warnings.append("No folder is called train, so nothing is expanded unless the job names another split.")
+        warnings.append("No folder is called train: a job must name the splits that it expands.")
     top = _top(members, layout)
     return Arrangement(layout.removeprefix(top), top, splits, tuple(warnings), tuple(outside))
 

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from doors import Keyring, app_client, bearer
 from service import MISSING, Service
+from sqlalchemy import update
 from starlette.testclient import TestClient
 
+from shared import items
 from shared.db import Sessions
+from shared.models import Item
 from shared.queue import Task
 from shared.storage import Folder
 
@@ -206,3 +209,65 @@ def test_a_blinded_review_tells_nothing_before_the_last_answer(service: Service)
         service.client.post(page, data={"card": card[1], "answer": "real"})
     assert "of 4 right</h1>" in service.client.get(page).text
     assert "of 4" in service.client.get(f"/jobs/{job}/blind").text
+
+
+def test_what_happened_is_told_in_order_with_its_times(service: Service) -> None:
+    job = service.job(service.ready(1), variants=2)["id"]
+    for what in ("pause", "resume"):
+        service.client.post(f"/jobs/{job}/{what}")
+    lost = service.claim(1)[0]
+    with service.sessions.write() as session:
+        session.execute(update(Item).where(Item.id == lost.item_id).values(lease_until=0.0))
+        assert items.sweep(session) == 1
+    told = history(service, job)
+    assert told[:2] == ["asked for.", "paused."]
+    assert set(told[2:4]) == {"resumed.", "the first image was begun."}
+    assert told[4:] == [
+        "1 image was interrupted when a worker vanished; 1 of them still to be begun again. None is lost."
+    ]
+    for _ in range(2):
+        service.do(1)
+    told = history(service, job)
+    assert told[4:] == [
+        "000.png, variant 1, was begun again: the worker that had it had vanished.",
+        "over.",
+        "1 image was interrupted when a worker vanished. None is lost.",
+    ]
+
+
+def history(service: Service, job: str) -> list[str]:
+    """What a job's page says happened, without the times."""
+    section = service.client.get(f"/jobs/{job}").text.partition('id="happened"')[2].partition("</ul>")[0]
+    lines = re.findall(r"<li>(.*?)</li>", section, re.S)
+    assert [line.startswith("<time") for line in lines].count(False) == ("interrupted" in section)
+    return [re.sub(r"<time.*?</time>: |<[^>]*>", "", line) for line in lines]
+
+
+def test_a_set_with_nothing_to_train_on_is_expanded_whole_unless_something_else_is_chosen(service: Service) -> None:
+    page = f"/datasets/{service.ready(0, valid=2)}/expand"
+    text = service.client.get(page).text
+    assert 'name="splits" value="valid" checked' in text
+    assert "It has no split <code>train</code>" in text
+    both = service.client.get(f"/datasets/{service.ready(2, valid=2)}/expand").text
+    assert 'name="splits" value="train" checked' in both
+    assert 'name="splits" value="valid">' in both
+    assert "It has no split" not in both
+    answer = service.client.post(page, data={"splits": "test"})
+    assert answer.status_code == 422
+    assert 'id="f-splits-wrong"' in answer.text
+
+
+def test_a_form_asks_whom_to_tell_where_the_installation_can_tell(
+    service: Service, sessions: Sessions, storage: Folder, hints: list[Task]
+) -> None:
+    dataset = service.ready(1)
+    page = f"/datasets/{dataset}/expand"
+    assert "webhook" not in service.client.get(page).text
+    able = app_client(sessions, storage, hints, webhook_secret="whsec_" + "A" * 32)
+    assert 'name="webhook"' in able.get(page).text
+    url = "https://lab.example/hook"
+    assert able.post(page, data={"webhook": url}, follow_redirects=False).status_code == 303
+    assert service.get("/v1/jobs")["items"][0]["webhook"]["url"] == url
+    refused = able.post(page, data={"webhook": "http://192.168.0.1/"})
+    assert refused.status_code == 422
+    assert 'id="f-webhook-wrong"' in refused.text

@@ -328,7 +328,7 @@ def test_what_is_odd_but_usable_is_a_warning(more: dict[str, bytes], warning: st
 def test_a_set_without_labels_or_training_images_says_so() -> None:
     warnings = read({"data.yaml": b"names: [a]", "images/test/a.jpg": b""}).warnings
     assert warnings == (
-        "No folder is called train, so nothing is expanded unless the job names another split.",
+        "No folder is called train: a job must name the splits that it expands.",
         "There is no label file: every image counts as background.",
     )
 

@@ -15,7 +15,7 @@ def choose(page: Page, path: Path, name: str = "") -> None:
     page.goto("/datasets")
     page.set_input_files("input[type=file]", path)
     if name:
-        page.get_by_text("What cannot be found out").click()
+        page.get_by_text("More choices").click()
         page.get_by_label("Name").fill(name)
 
 

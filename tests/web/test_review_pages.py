@@ -46,3 +46,25 @@ def test_one_is_rejected_by_a_key_and_is_not_in_the_next_zip(
     begun.value.save_as(tmp_path / "filtered.zip")
     with zipfile.ZipFile(tmp_path / "filtered.zip") as archive:
         assert len(archive.read("manifest.jsonl").splitlines()) == 2
+
+
+def test_a_blinded_review_is_answered_by_keys_and_then_tells_the_truth(
+    page: Page, regrow: Client, dataset_id: str
+) -> None:
+    job = regrow.wait_job(regrow.create_job({"dataset_id": dataset_id, "variants": 1, **QUICK})["id"])["id"]
+    page.goto(f"/jobs/{job}")
+    page.get_by_role("link", name="Blinded review").click()
+    page.get_by_label("Images").fill("2")
+    page.get_by_role("button", name=re.compile("Begin")).click()
+    expect(page.get_by_text("0 of 2 answered")).to_be_visible()
+    shown = page.get_by_role("img", name="An image, real or regrown")
+    assert shown.evaluate("async (it) => { await it.decode(); return it.naturalWidth }") > 0
+    page.keyboard.press("e")
+    expect(page.get_by_text("1 of 2 answered")).to_be_visible()
+    page.keyboard.press("e")
+    # One of two is real: who says so of both is right once.
+    expect(page.get_by_role("heading", name="1 of 2 right")).to_be_visible()
+    expect(page.get_by_role("img", name="called real")).to_have_count(2)
+    expect(page.get_by_text("Of 1 real ones 1 were known, of 1 regrown ones 0.")).to_be_visible()
+    page.get_by_role("link", name="Blinded reviews").click()
+    expect(page.get_by_role("row", name=re.compile("1 of 2"))).to_be_visible()
