@@ -166,8 +166,9 @@ def collect(session: Session, job_id: str) -> Contents:
 
 
 def file_name(job: Job) -> str:
-    """What a job's zip is saved as: its name, as every system takes it."""
-    return (re.sub(r"[^\w.-]+", "_", job.name).strip("._") or job.id) + ".zip"
+    """What a job's zip is saved as: its name, as every system takes it, and not as the upload was called."""
+    name = re.sub(r"[^\w.-]+", "_", job.name).strip("._") or job.id
+    return f"{name}-expanded.zip"
 
 
 def pack(contents: Contents, storage: Storage, *, partial: bool = False) -> Iterator[bytes]:

@@ -29,7 +29,7 @@ def test_the_archive_comes_whole_with_its_hash_and_a_name(service: Service, path
     assert answer.headers["content-type"] == "application/zip"
     assert answer.headers["etag"] == f'"{sha256(ZIP)}"'
     assert answer.headers["accept-ranges"] == "bytes"
-    assert answer.headers["content-disposition"] == "attachment; filename*=utf-8''H%C3%A4nde_2._Serie.zip"
+    assert answer.headers["content-disposition"] == "attachment; filename*=utf-8''H%C3%A4nde_2._Serie-expanded.zip"
 
 
 def test_head_tells_the_same_without_the_bytes(service: Service, path: str) -> None:
@@ -86,7 +86,7 @@ def test_a_partial_archive_holds_what_is_done_so_far(service: Service) -> None:
     service.get(path, 409)
     answer = service.client.get(path, params={"partial": True})
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
-    assert answer.headers["content-disposition"] == "attachment; filename*=utf-8''Knie.partial.zip"
+    assert answer.headers["content-disposition"] == "attachment; filename*=utf-8''Knie-expanded.partial.zip"
     assert not {"etag", "accept-ranges", "content-length"} & set(answer.headers)
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         (row,) = (json.loads(line) for line in archive.read("manifest.jsonl").splitlines())

@@ -48,7 +48,7 @@ def packed(service: Service, data: bytes = ZIP) -> str:
         archive = session.scalars(select(Archive).where(Archive.job_id == job)).one()
         archive.state, archive.error = "ready", None
         archive.key, archive.sha256, archive.size = f"archives/{job}-t.zip", sha256(data), len(data)
-    with service.storage.writing(f"archives/{job}-t.zip", "Hände_2._Serie.zip") as file:
+    with service.storage.writing(f"archives/{job}-t.zip", "Hände_2._Serie-expanded.zip") as file:
         file.write(data)
     return job
 
@@ -62,7 +62,7 @@ def test_an_archive_is_fetched_from_the_bucket_by_a_url_that_is_good_for_a_while
     found = httpx.get(sent.headers["location"], headers={"Range": "bytes=1000-"}, trust_env=False)
     assert (found.status_code, found.content) == (206, ZIP[1000:])
     assert found.headers["content-type"] == "application/zip"
-    assert found.headers["content-disposition"] == "attachment; filename*=utf-8''H%C3%A4nde_2._Serie.zip"
+    assert found.headers["content-disposition"] == "attachment; filename*=utf-8''H%C3%A4nde_2._Serie-expanded.zip"
 
 
 def test_head_and_who_has_it_already_need_no_bucket(service: Service, line: Cutter) -> None:
@@ -163,7 +163,7 @@ def test_what_passes_through_the_api_where_that_is_wished_is_the_same(
         whole = client.get(path)
         assert (whole.status_code, whole.headers["etag"]) == (200, f'"{sha256(data)}"')
         assert whole.content == data
-        assert whole.headers["content-disposition"] == "attachment; filename*=utf-8''H%C3%A4nde_2._Serie.zip"
+        assert whole.headers["content-disposition"] == "attachment; filename*=utf-8''H%C3%A4nde_2._Serie-expanded.zip"
         some = client.get(path, headers={"Range": "bytes=4194300-4194399", "If-Range": whole.headers["etag"]})
         assert (some.status_code, some.content) == (206, data[4194300:4194400])
         assert some.headers["content-range"] == f"bytes 4194300-4194399/{len(data)}"

@@ -222,9 +222,7 @@ def test_what_happened_is_told_in_order_with_its_times(service: Service) -> None
     told = history(service, job)
     assert told[:2] == ["asked for.", "paused."]
     assert set(told[2:4]) == {"resumed.", "the first image was begun."}
-    assert told[4:] == [
-        "1 image was interrupted when a worker vanished; 1 of them still to be begun again. None is lost."
-    ]
+    assert told[4:] == ["1 image was interrupted when a worker vanished (1 still to be begun again). None is lost."]
     for _ in range(2):
         service.do(1)
     told = history(service, job)

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from live import free_port, until
@@ -99,6 +100,18 @@ def dataset_id(address: str, phantoms: Path) -> str:
     """A dataset that is ready."""
     with Client(address) as client:
         return client.wait_dataset(client.upload(phantoms)["id"])["id"]
+
+
+@pytest.fixture(scope="session")
+def tiny(address: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A request for a training that takes a few steps, without a name."""
+    path = tmp_path_factory.mktemp("lessons") / "lessons.zip"
+    write_dataset(path, images=28, seed=3, size=(64, 72))
+    sides = {"crop": 16, "image_side": 32, "denoiser_side": 16, "samples": 4}
+    steps = {"autoencoder_steps": 6, "denoiser_steps": 6, "checkpoint_every": 2, "sample_every": 2}
+    with Client(address) as client:
+        dataset = client.wait_dataset(client.upload(path)["id"])["id"]
+    return {"dataset_id": dataset, "autoencoder_batch": 2, "denoiser_batch": 2, **sides, **steps}
 
 
 def _ready(regrow: Client) -> bool:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from live import until
+from playwright.sync_api import Page, Route, expect
 
 from regrow import Client
 
@@ -59,24 +60,37 @@ def test_progress_moves_by_itself_until_the_zip_can_be_downloaded(
     assert page.locator(".pairs img").count() == 12
 
 
-def test_without_a_stream_of_events_it_is_asked_instead(page: Page, regrow: Client, dataset_id: str) -> None:
-    page.route("**/events", lambda route: route.abort())
-    page.goto(f"/jobs/{start(regrow, dataset_id, **QUICK)}")
+@pytest.mark.parametrize("line", ["refused", "silent"])
+def test_without_a_stream_of_events_it_is_asked_instead(page: Page, regrow: Client, dataset_id: str, line: str) -> None:
+    # What is never answered tells of no error either.
+    page.route("**/events", lambda route: route.abort() if line == "refused" else None)
+    page.goto(f"/jobs/{start(regrow, dataset_id, **QUICK)}", wait_until="domcontentloaded")
     expect(page.get_by_role("button", name="Download the zip")).to_be_visible()
 
 
 def test_a_stream_that_breaks_in_the_middle_is_opened_again(page: Page, regrow: Client, dataset_id: str) -> None:
     opened: list[str] = []
-    page.on("request", lambda request: opened.append(request.url) if request.url.endswith("/events") else None)
+
+    def breaking(route: Route) -> None:
+        opened.append(route.request.url)
+        if len(opened) == 1:
+            route.fulfill(content_type="text/event-stream", body="retry: 50\n\nevent: progress\ndata: {}\n\n")
+        else:
+            route.continue_()
+
+    def again() -> bool:
+        page.wait_for_timeout(50)
+        return len(opened) > 1
+
+    page.route("**/events", breaking)
     page.goto(f"/jobs/{start(regrow, dataset_id, **LONG)}")
     expect(page.locator("#state")).to_have_text("running")
+    until(again, 60, "the stream is opened again")
     page.context.set_offline(True)
     page.wait_for_timeout(1500)
     page.context.set_offline(False)
-    job_id = page.url.rpartition("/")[2]
-    regrow.cancel(job_id)
+    regrow.cancel(page.url.rpartition("/")[2])
     expect(page.locator("#state")).to_have_text("cancelled")
-    assert opened
 
 
 def test_a_job_cancelled_in_another_tab_is_seen_in_this_one(page: Page, regrow: Client, dataset_id: str) -> None:

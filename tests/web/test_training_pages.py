@@ -6,37 +6,14 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from regrow import Client
-from samples.phantoms import write_dataset
 
 pytestmark = pytest.mark.slow
 
-TINY: dict[str, Any] = {
-    "crop": 16,
-    "image_side": 32,
-    "denoiser_side": 16,
-    "autoencoder_steps": 6,
-    "autoencoder_batch": 2,
-    "denoiser_steps": 6,
-    "denoiser_batch": 2,
-    "checkpoint_every": 2,
-    "sample_every": 2,
-    "samples": 4,
-}
-
-
-@pytest.fixture(scope="module")
-def lessons(address: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A dataset that is large enough to learn from."""
-    path = tmp_path_factory.mktemp("lessons") / "lessons.zip"
-    write_dataset(path, images=28, seed=3, size=(64, 72))
-    with Client(address) as client:
-        return client.wait_dataset(client.upload(path)["id"])["id"]
-
 
 def test_a_training_is_watched_to_its_end_and_shows_its_curves_and_samples(
-    page: Page, regrow: Client, lessons: str
+    page: Page, regrow: Client, tiny: dict[str, Any]
 ) -> None:
-    training = regrow.train_prior({"dataset_id": lessons, "name": "wrists", **TINY})["id"]
+    training = regrow.train_prior({**tiny, "name": "wrists"})["id"]
     page.goto("/priors")
     page.get_by_role("link", name="wrists").click()
     expect(page.get_by_role("heading", name="Training of wrists")).to_be_visible()
@@ -56,8 +33,8 @@ def test_a_training_is_watched_to_its_end_and_shows_its_curves_and_samples(
     expect(page.get_by_text("trained here")).to_be_visible()
 
 
-def test_a_training_can_be_cancelled_and_gone_on_with(page: Page, regrow: Client, lessons: str) -> None:
-    training = regrow.train_prior({"dataset_id": lessons, "name": "long", **TINY, "denoiser_steps": 100_000})["id"]
+def test_a_training_can_be_cancelled_and_gone_on_with(page: Page, regrow: Client, tiny: dict[str, Any]) -> None:
+    training = regrow.train_prior({**tiny, "name": "long", "denoiser_steps": 100_000})["id"]
     page.goto(f"/trainings/{training}")
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("#state")).to_have_text("cancelled")
