@@ -22,6 +22,15 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
+def test_every_picture_of_a_page_is_shown_and_they_are_small() -> None:
+    folder = ROOT / "docs" / "pages"
+    shown = set(re.findall(r'(?:src="|\]\()pages/([\w-]+\.webp)', (ROOT / "docs" / "pages.md").read_text()))
+    there = {path.name for path in folder.iterdir()}
+    assert shown == there
+    assert {f"{name.rpartition('-')[0]}-{way}.webp" for name in there for way in ("wide", "narrow", "dark")} == there
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 2_000_000
+
+
 def test_every_make_target_the_pages_name_is_there() -> None:
     targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     found = {

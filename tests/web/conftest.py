@@ -49,7 +49,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         with Client(f"http://127.0.0.1:{port}") as regrow:
-            until(lambda: _ready(regrow), 180, "the service is ready")
+            until(lambda: _ready(regrow), 400, "the service is ready")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)

@@ -64,7 +64,12 @@ def test_progress_moves_by_itself_until_the_zip_can_be_downloaded(
 def test_without_a_stream_of_events_it_is_asked_instead(page: Page, regrow: Client, dataset_id: str, line: str) -> None:
     # What is never answered tells of no error either.
     page.route("**/events", lambda route: route.abort() if line == "refused" else None)
-    page.goto(f"/jobs/{start(regrow, dataset_id, **QUICK)}", wait_until="domcontentloaded")
+    job_id = start(regrow, dataset_id, **QUICK)
+    # So that it is not over before it is seen.
+    regrow.pause(job_id)
+    page.goto(f"/jobs/{job_id}", wait_until="domcontentloaded")
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    regrow.resume(job_id)
     expect(page.get_by_role("button", name="Download the zip")).to_be_visible()
 
 
@@ -112,10 +117,11 @@ def test_a_job_cancelled_in_another_tab_is_seen_in_this_one(page: Page, regrow: 
 def test_a_pair_is_compared_by_a_curtain_and_its_mask_and_difference_are_shown(page: Page, finished: str) -> None:
     page.goto(f"/jobs/{finished}")
     page.locator(".pairs a").first.click()
-    curtain = page.get_by_role("slider")
+    curtain, after = page.get_by_role("slider"), page.locator("#after")
+    expect(after).to_have_attribute("style", re.compile("50%"))
     curtain.focus()
     page.keyboard.press("End")
-    assert "100%" in str(page.locator("#after").get_attribute("style"))
+    expect(after).to_have_attribute("style", re.compile("100%"))
     for view, what in (("Mask", "The mask"), ("Difference", "The difference")):
         page.get_by_role("link", name=view, exact=True).click()
         shown = page.get_by_role("img", name=what)
