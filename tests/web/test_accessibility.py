@@ -76,7 +76,9 @@ def test_a_page_is_small_and_no_wider_than_a_phone_and_nothing_moves(
             .observe({ type: "layout-shift", buffered: true });"""
     )
     # As who comes for the first time: nothing is there from the page before.
-    context.new_cdp_session(page).send("Network.setCacheDisabled", {"cacheDisabled": True})
+    network = context.new_cdp_session(page)
+    network.send("Network.enable")
+    network.send("Network.setCacheDisabled", {"cacheDisabled": True})
     found = {}
     for path in paths:
         page.goto(path, wait_until="networkidle")

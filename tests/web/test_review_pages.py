@@ -65,6 +65,6 @@ def test_a_blinded_review_is_answered_by_keys_and_then_tells_the_truth(
     # One of two is real: who says so of both is right once.
     expect(page.get_by_role("heading", name="1 of 2 right")).to_be_visible()
     expect(page.get_by_role("img", name="called real")).to_have_count(2)
-    expect(page.get_by_text("Of 1 real ones 1 were known, of 1 regrown ones 0.")).to_be_visible()
+    expect(page.get_by_text("Known as what they are: 1 of 1 real image, 0 of 1 regrown image.")).to_be_visible()
     page.get_by_role("link", name="Blinded reviews").click()
     expect(page.get_by_role("row", name=re.compile("1 of 2"))).to_be_visible()

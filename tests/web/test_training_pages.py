@@ -29,8 +29,7 @@ def test_a_training_is_watched_to_its_end_and_shows_its_curves_and_samples(
     samples = page.locator("img.samples")
     assert samples.evaluate("async (it) => { await it.decode(); return it.naturalWidth }") >= 32
     page.get_by_role("button", name="The prior is installed").click()
-    expect(page.get_by_role("heading", name="wrists", exact=True)).to_be_visible()
-    expect(page.get_by_text("trained here")).to_be_visible()
+    expect(page.get_by_role("article", name="wrists").get_by_text("trained here")).to_be_visible()
 
 
 def test_a_training_can_be_cancelled_and_gone_on_with(page: Page, regrow: Client, tiny: dict[str, Any]) -> None:
