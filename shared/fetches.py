@@ -44,7 +44,7 @@ class FetchSpec(Strict):
     file: Text | None = Field(
         None,
         max_length=300,
-        pattern=r"^[A-Za-z0-9_.-][A-Za-z0-9_. ()/-]*\.safetensors$",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_. ()/-]*\.safetensors$",
         description="The file of the repository that holds the whole model; left out: it is in the diffusers layout.",
     )
     architecture: Literal["sd1", "sd2", "sd2-base", "xl"] | None = Field(
