@@ -74,8 +74,8 @@ class Play:
             worker = session.get_one(models.Training, training_id).worker
         return int((worker or "").rpartition(":")[2])
 
-    def job(self, prior: str, side: int = 32) -> str:
-        small = {"canvas": {"long_side": side}, "sampler": {"steps": 2}, "max_images": 2, "variants": 1, "reuse": False}
+    def job(self, prior: str) -> str:
+        small = {"canvas": {"long_side": 32}, "sampler": {"steps": 2}, "max_images": 2, "variants": 1, "reuse": False}
         return self.client.create_job({"dataset_id": self.dataset, "prior": prior, **small})["id"]
 
     def weights(self, training_id: str) -> dict[str, bytes]:
@@ -193,7 +193,7 @@ def test_a_killed_fetch_goes_on_with_the_bytes_that_are_there_and_its_prior_is_u
     folder = play.stage.site.storage.path(prior_key(fetch))
     assert (folder / UNET).read_bytes() == hub.repos[REPO][UNET]
     assert not play.stage.site.storage.path(fetch_key(fetch)).exists()
-    job = client.wait_job(play.job("sd15", 16))
+    job = client.wait_job(play.job("sd15"))
     assert (job["state"], job["counts"]["done"]) == ("succeeded", 2)
 
 
