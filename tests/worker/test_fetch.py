@@ -1,6 +1,7 @@
 """What a cpu worker does of a fetch, with the processes it starts, from a hub on this machine."""
 
 import errno
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,15 +13,17 @@ from safetensors.torch import load_file, save_file
 from sqlalchemy import select, update
 from tiny_stable_diffusion import write_tiny_stable_diffusion
 
-from shared import datasets, fetches
+from shared import datasets, fetches, priors
+from shared.bucket import Bucket
 from shared.db import Sessions, now
 from shared.fetches import FetchSpec
 from shared.models import Fetch, Prior
 from shared.settings import Settings
 from shared.states import FetchState
-from shared.storage import Folder, fetch_key
+from shared.storage import Folder, fetch_key, prior_key
 from worker import fetch
 from worker.fetch import fetch_next
+from worker.priors.diffusers import BUILTIN
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -60,6 +63,21 @@ def ask(settings: Settings, sessions: Sessions, **more: str) -> str:
 def row(sessions: Sessions, fetch_id: str) -> Fetch:
     with sessions.read() as session:
         return session.get_one(Fetch, fetch_id)
+
+
+@pytest.mark.parametrize("where", ["storage", "bucket"])
+def test_who_was_killed_when_all_was_checked_asks_no_hub_again(
+    where: str, settings: Settings, local: Sessions, hub: Hub, request: pytest.FixtureRequest
+) -> None:
+    storage: Folder | Bucket = request.getfixturevalue(where)
+    fetch_id = ask(settings, local)
+    shutil.copytree(BUILTIN, storage.folder(prior_key(fetch_id)))
+    assert fetch_next(settings, local, storage, "test", lambda: None)
+    assert (row(local, fetch_id).state, hub.asked) == (FetchState.DONE, [])
+    assert storage.exists(prior_key(fetch_id) + "unet/config.json")
+    with local.read() as session:
+        ((folder, sha256),) = priors.made_here(session, storage).values()
+    assert priors.describe("sd15", folder).sha256 == sha256
 
 
 def test_what_is_not_finite_is_found_before_a_job_can_name_it(
