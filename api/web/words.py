@@ -46,6 +46,8 @@ LABELS: Mapping[str, str] = {
     "variants": "New images for each source image",
     "max_images": "Source images at most",
     "mask": "Mask",
+    "repo": "Repository",
+    "revision": "Commit",
     "mu": "Mean of the threshold (mu)",
     "sigma": "Spread (sigma)",
     "margin": "Rim around labels",
