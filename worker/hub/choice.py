@@ -113,7 +113,7 @@ def _weights(there: Mapping[str, Found], folder: str, stem: str, variant: str | 
 
 def _of(there: Mapping[str, Found], folder: str, one: str, index: str, part: str) -> list[str]:
     """The file that matches `one`, or else the index and the parts it is of."""
-    inside = [path for path in sorted(there) if path.startswith(folder) and "/" not in path.removeprefix(folder)]
+    inside = [path for path in sorted(there) if path.startswith(folder)]
 
     def matching(pattern: str) -> list[str]:
         return [path for path in inside if re.fullmatch(pattern, path.removeprefix(folder))]
