@@ -159,7 +159,7 @@ class Haul:
                 self._noted = Noted("download", told["received"], told["size"])
 
         self._may_make_way = True
-        code, complaint = self._run(argv, _of_the_hub(), heard)
+        code, complaint = self._run(argv, heard)
         self._may_make_way = False
         if error := said.get("error"):
             raise Failed(error["type"], error["detail"], final=error["final"])
@@ -173,19 +173,19 @@ class Haul:
         if self._work.file:
             argv = ["worker.priors", str(folder / priors.WHOLE), "--into", str(folder)]
             argv += ["--architecture", self._work.architecture] if self._work.architecture else []
-        code, complaint = self._run(argv, {"HF_HUB_OFFLINE": "1"}, lambda _: None)
+        code, complaint = self._run(argv, lambda _: None)
         if code < 0:
             said = f"To read it {_how(code)}: perhaps it does not fit the memory of the machine that checks it."
             raise Failed("bad_prior", said, final=True)
         if code:
             raise Failed("bad_prior", complaint.replace(f"{folder}/", "").replace(str(folder), "it"), final=True)
 
-    def _run(self, argv: Sequence[str], env: Mapping[str, str], heard: Callable[[str], None]) -> tuple[int, str]:
+    def _run(self, argv: Sequence[str], heard: Callable[[str], None]) -> tuple[int, str]:
         """Run a module of ours in a process of its own; its exit code, and the last that it complained of."""
         paths = [str(_ROOT), os.environ.get("PYTHONPATH")]
-        whole = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **env}
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         with tempfile.TemporaryFile("w+") as complaints:
-            with self._started(argv, whole, complaints) as process:
+            with self._started(argv, env, complaints) as process:
                 try:
                     for line in process.stdout or ():
                         heard(line)
@@ -250,14 +250,6 @@ class Haul:
         if deleted:
             self._storage.delete(fetch_key(self._work.claim.id))
             self._storage.delete(prior_key(self._work.claim.id))
-
-
-def _of_the_hub() -> dict[str, str]:
-    """What its client is told: to go to the one address there is, to tell nobody anything, to keep nothing, and to send
-    no token but HF_TOKEN. Its own protocol for large files goes to further hosts, and does not go on where it was."""
-    yes = ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_IMPLICIT_TOKEN", "HF_HUB_DISABLE_XET")
-    no = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-    return dict.fromkeys(yes, "1") | dict.fromkeys(no, "0") | {"HF_HUB_VERBOSITY": "error"}
 
 
 def _how(code: int) -> str:

@@ -11,6 +11,18 @@ import threading
 import time
 from pathlib import Path
 
+_CLIENT = {
+    "HF_HUB_OFFLINE": "0",
+    "TRANSFORMERS_OFFLINE": "0",
+    # It tells nobody anything, and sends no token but HF_TOKEN.
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    # A protocol of its own for large files goes to further hosts, and does not go on where it was.
+    "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_VERBOSITY": "error",
+}
+"""What the hub's client is told."""
+
 
 def main() -> int:
     """0 once all is there, else 1."""
@@ -24,6 +36,7 @@ def main() -> int:
     parser.add_argument("--room", type=int, metavar="BYTES", help="how much may be taken up")
     given = parser.parse_args()
     _end_with(os.getppid())
+    os.environ.update(_CLIENT)  # which it reads when it is imported
     from worker.hub.download import Repository, fetch
     from worker.hub.errors import CannotFetch
 
