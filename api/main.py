@@ -30,6 +30,7 @@ from api.routes import (
     audit,
     datasets,
     events,
+    fetches,
     filters,
     health,
     items,
@@ -119,7 +120,7 @@ def create_app(
     feeds, right_of_way, metrics = Feeds(sessions, watch), RightOfWay(), Metrics(sessions)
     app.state.parts = Parts(settings, sessions, storage, enqueue, ping, watch, feeds, right_of_way, rate, metrics)
     looked_at = (jobs, events, items, verdicts, reviews, filters, accounts, archives)
-    for routes in (datasets, uploads, masks, *looked_at, receipts, priors, trainings, audit):
+    for routes in (datasets, uploads, masks, *looked_at, receipts, priors, trainings, fetches, audit):
         app.include_router(routes.router, dependencies=[Depends(counted)], responses=documented(429))
     for routes in (session, health):
         app.include_router(routes.router)

@@ -12,12 +12,12 @@ from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import Session
 
 from shared.errors import Fault, Invalid
-from shared.models import AuditEntry, Dataset, Image, Item, Job, Receipt, Training, Upload
+from shared.models import AuditEntry, Dataset, Fetch, Image, Item, Job, Receipt, Training, Upload
 from shared.reading import ID
 
 T = TypeVar("T")
 R = TypeVar("R")
-D = TypeVar("D", AuditEntry, Dataset, Job, Receipt, Training, Upload)
+D = TypeVar("D", AuditEntry, Dataset, Fetch, Job, Receipt, Training, Upload)
 N = TypeVar("N", Image, Item)
 
 _AfterTime = tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[str, Field(pattern=ID)]]

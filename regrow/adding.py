@@ -20,8 +20,8 @@ from shared import priors
 from shared.db import Sessions, make_sessions
 from shared.errors import RegrowError
 from shared.models import Prior
+from shared.priors import NAME
 from shared.settings import Settings
-from shared.trainings import NAME
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PICKLES = {".ckpt", ".pt", ".pth", ".bin"}

@@ -22,6 +22,7 @@ Action = Literal[
     "deleted",
 ]
 TrainingState = Literal["pending", "running", "done", "failed", "cancelled"]
+FetchState = TrainingState
 
 
 class Fault(TypedDict):
@@ -271,8 +272,9 @@ class Prior(TypedDict):
     kind: Literal["prior", "autoencoder"]
     prompts: bool
     words: list[str]
-    origin: Literal["builtin", "folder", "added", "trained"]
+    origin: Literal["builtin", "folder", "added", "trained", "fetched"]
     training_id: str | None
+    source: str | None
 
 
 class Training(TypedDict):
@@ -298,11 +300,33 @@ class Training(TypedDict):
     settings: dict[str, Any]
 
 
+class Fetch(TypedDict):
+    id: str
+    name: str
+    repo: str
+    revision: str
+    file: str | None
+    architecture: str | None
+    variant: str | None
+    state: FetchState
+    created_at: str
+    finished_at: str | None
+    stage: Literal["", "download", "check"]
+    received: int
+    bytes: int
+    progress: float
+    waits_for: Wait | None
+    attempts: int
+    lapses: int
+    error: Failure | None
+
+
 class Priors(TypedDict):
-    """The installed priors by name, and one's trainings that are not over, oldest first."""
+    """The installed priors by name, and one's trainings and fetches that are not over, oldest first."""
 
     items: list[Prior]
     trainings: list[Training]
+    fetches: list[Fetch]
 
 
 class Who(TypedDict):

@@ -31,6 +31,7 @@ from regrow.answers import (
 from regrow.download import download, download_unsized
 from regrow.errors import ProblemError
 from regrow.events import Event, listen
+from regrow.fetching import Fetching
 from regrow.folder import zipped
 from regrow.judging import Judging
 from regrow.learning import Learning
@@ -41,7 +42,7 @@ _FINAL = frozenset({"succeeded", "completed_with_errors", "failed", "cancelled"}
 _NOT_YET = 409
 
 
-class Client(Looking, Judging, Learning):
+class Client(Looking, Judging, Learning, Fetching):
     """Speaks to one server; every method raises `Unreachable` or `ProblemError` (see `regrow.errors`).
 
     What only reads is tried again for two seconds, or while waiting for two minutes, before it counts as failed.

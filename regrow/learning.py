@@ -15,7 +15,7 @@ class Learning:
     _wire: Wire
 
     def priors(self) -> Priors:
-        """The installed priors, and what is being trained."""
+        """The installed priors, and what is being trained or fetched."""
         return cast(Priors, parsed(self._wire.get("/v1/priors")))
 
     def prior(self, name: str) -> Prior:
@@ -28,7 +28,7 @@ class Learning:
         return cast(Training, parsed(self._wire.post_once("/v1/priors", json=spec, headers=headers)))
 
     def delete_prior(self, name: str) -> None:
-        """Remove a prior that was trained here, which no job that is not over may need."""
+        """Remove a prior that was trained or fetched here, which no job that is not over may need."""
         self._wire.delete(f"/v1/priors/{quote(name, safe='')}")
 
     def trainings(self) -> Iterator[Training]:

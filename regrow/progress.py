@@ -7,9 +7,9 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from regrow.answers import Job, Training, Wait
+from regrow.answers import Fetch, Job, Training, Wait
 
-T = TypeVar("T", Job, Training)
+T = TypeVar("T", Fetch, Job, Training)
 
 _LINE_EVERY = 0.1
 _WAITS: dict[Wait, str] = {
@@ -77,6 +77,33 @@ def training() -> Iterator[Callable[[Training], None]]:
     with Progress(TextColumn("training"), BarColumn(), TextColumn("{task.fields[said]}"), console=shown) as bar:
         task = bar.add_task("", total=1.0, said="")
         yield lambda answer: bar.update(task, completed=answer["progress"], said=learned(answer))
+
+
+@contextmanager
+def fetching() -> Iterator[Callable[[Fetch], None]]:
+    """Shows a fetch: call it with each answer."""
+    shown = console()
+    if not shown.is_terminal:
+        yield _tenths(lambda answer: shown.print(f"fetching: {answer['progress']:.0%}, {brought(answer)}"))
+        return
+    columns = (TextColumn("fetching"), BarColumn(), DownloadColumn(), TextColumn("{task.fields[said]}"))
+    with Progress(*columns, console=shown) as bar:
+        task = bar.add_task("", total=None, said="")
+        yield lambda answer: bar.update(
+            task, completed=answer["received"], total=answer["bytes"] or None, said=brought(answer)
+        )
+
+
+def brought(fetch: Fetch) -> str:
+    """How far a fetch is, on one line: `812 MB of 4.3 GB`."""
+    parts = [f"{size(fetch['received'])} of {size(fetch['bytes'])}"] if fetch["bytes"] else ["waiting"]
+    if fetch["state"] == "running" and fetch["stage"] == "check":
+        parts.append("it is read once")
+    if fetch["state"] == "pending" and fetch["error"] is not None:
+        parts.append(f"tried again soon: {fetch['error']['detail']}")
+    if fetch["waits_for"] is not None:
+        parts.append(_WAITS[fetch["waits_for"]].format(id=fetch["id"]))
+    return ", ".join(parts)
 
 
 def learned(training: Training) -> str:

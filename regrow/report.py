@@ -4,11 +4,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from regrow.answers import Dataset, Item, Job, Prior, Priors, Report, Training
-from regrow.progress import learned, said, size
+from regrow.answers import Dataset, Fetch, Item, Job, Prior, Priors, Report, Training
+from regrow.progress import brought, learned, said, size
 
 _MOST_FAILED = 20
-_ORIGINS = {"builtin": "with Regrow", "folder": "folder", "added": "added", "trained": "trained here"}
+_ORIGINS = {
+    "builtin": "with Regrow",
+    "folder": "folder",
+    "added": "added",
+    "trained": "trained here",
+    "fetched": "fetched",
+}
 
 
 def dataset(found: Dataset) -> str:
@@ -53,13 +59,15 @@ def rejected(found: Dataset) -> str:
 
 
 def priors(found: Priors) -> str:
-    """A line a prior, and one for each that is being trained."""
+    """A line a prior, and one for each that is being trained or fetched."""
     rows = [("PRIOR", "FROM", "PX", "SIZE", "STATE")]
     for prior in found["items"]:
         native = str(prior["native_size"]) if prior["kind"] == "prior" else "autoencoder"
         rows.append((prior["name"], _ORIGINS[prior["origin"]], native, size(prior["bytes"]), "ready"))
     for each in found["trainings"]:
         rows.append((each["name"], "trained here", "", "", f"{each['state']} {each['progress']:.0%}: {learned(each)}"))
+    for fetch in found["fetches"]:
+        rows.append((fetch["name"], "fetched", "", "", f"{fetch['state']} {fetch['progress']:.0%}: {brought(fetch)}"))
     return _table(rows)
 
 
@@ -69,7 +77,8 @@ def prior(found: Prior) -> str:
     about = (
         f"Prior    {found['name']}: {where}, {found['native_size']} px, {size(found['bytes'])}, {found['sha256'][:12]}"
     )
-    return f"{about}\n\n{found['card']}".rstrip()
+    source = f"\n  from {found['source']}" if found["source"] else ""
+    return f"{about}{source}\n\n{found['card']}".rstrip()
 
 
 def training(found: Training) -> str:
@@ -80,6 +89,18 @@ def training(found: Training) -> str:
     ]
     if found["error"]:
         lines.append(f"  {'failed' if found['state'] == 'failed' else 'last error'}: {found['error']['detail']}")
+    return "\n".join(lines)
+
+
+def fetched(found: Fetch) -> str:
+    """All about one fetch."""
+    lines = [
+        f"Fetch    {found['id']}  {found['name']}: {found['state']}",
+        f"  from {found['repo']}@{found['revision']}{' ' + found['file'] if found['file'] else ''}",
+        f"  {found['progress']:.0%}: {brought(found)}",
+    ]
+    if found["error"] and found["state"] == "failed":
+        lines.append(f"  failed: {found['error']['detail']}")
     return "\n".join(lines)
 
 

@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, bindparam, func, select
 from sqlalchemy.orm import Session
 
-from shared import archives, datasets, items, stretches, webhooks, workers
+from shared import archives, datasets, hauls, items, stretches, webhooks, workers
 from shared.db import now
 from shared.figures import Figures
 from shared.leases import Leasable, free
-from shared.models import Archive, Dataset, Item, Job, Training, Webhook
+from shared.models import Archive, Dataset, Fetch, Item, Job, Training, Webhook
 from shared.states import ItemState
 
 # Written out, as the index ix_item_settled has it; see `items.LIVE`.
@@ -58,6 +58,7 @@ def take(session: Session) -> Census:
             "datasets": _unheld(session, Dataset, datasets.TODO),
             "archives": _unheld(session, Archive, archives.TODO),
             "trainings": _unheld(session, Training, stretches.TODO),
+            "fetches": _unheld(session, Fetch, hauls.TODO),
             "webhooks": _unheld(session, Webhook, webhooks.TODO),
         },
         open_jobs=_count(session, select(Job.id).where(Job.finished_at.is_(None))),

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, insert, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.db import Sessions
-from shared.models import Archive, Dataset, Image, Item, Prior, Training, Trash, Upload
+from shared.models import Archive, Dataset, Fetch, Image, Item, Prior, Training, Trash, Upload
 from shared.states import DatasetState
 from shared.storage import Storage
 
@@ -35,6 +35,7 @@ class Kind(StrEnum):
     ARCHIVES = "archives"
     UPLOADS = "uploads"
     TRAININGS = "trainings"
+    FETCHES = "fetches"
     PRIORS = "priors"
     DELETED = "deleted"
     STRAYS = "strays"
@@ -43,6 +44,7 @@ class Kind(StrEnum):
 
 _PATTERNS = {
     Kind.TRAININGS: re.compile(r"(?P<goes>trainings/(?P<id>[^/]+)/).+"),
+    Kind.FETCHES: re.compile(r"(?P<goes>fetches/(?P<id>[^/]+)/).+"),
     Kind.PRIORS: re.compile(r"(?P<goes>priors/(?P<id>[^/]+)/).+"),
     # Never a name that a row has: a write that did not end, or a look whether there is room.
     Kind.STRAYS: re.compile(r"probes/[^/]+|(.+/)?\.[^/]+\.[0-9a-f]{8}\.part"),
@@ -64,8 +66,14 @@ _ROWS: Mapping[Kind, tuple[tuple[_Column, ColumnElement[bool]], ...]] = {
     Kind.ARCHIVES: ((Archive.key, true()), (Archive.token, true())),
     Kind.UPLOADS: ((Upload.id, Upload.received < Upload.size), (Dataset.id, _CHECKED)),
     Kind.TRAININGS: ((Training.id, true()),),
+    Kind.FETCHES: ((Fetch.id, true()),),
     # One that is being installed has no row of its own yet.
-    Kind.PRIORS: ((Prior.training_id, true()), (Training.id, true())),
+    Kind.PRIORS: (
+        (Prior.training_id, true()),
+        (Prior.fetch_id, true()),
+        (Training.id, true()),
+        (Fetch.id, true()),
+    ),
 }
 """Where the names of a kind stand."""
 

@@ -1,7 +1,7 @@
 """Leased work: who holds the token before `lease_until`, by the database's clock, holds the work.
 
-Datasets to check, archives to build, priors to train and webhooks to deliver are leased one by one, by the functions
-here; items in batches, in `items`.
+Datasets to check, archives to build, priors to train or to fetch and webhooks to deliver are leased one by one, by the
+functions here; items in batches, in `items`.
 """
 
 import secrets
@@ -13,7 +13,7 @@ from sqlalchemy import cast as cast_sql
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.db import now
-from shared.models import Archive, Dataset, Job, Training, Webhook
+from shared.models import Archive, Dataset, Fetch, Job, Training, Webhook
 
 MAX_ATTEMPTS = 3
 """So often an item or a training may raise before it has failed."""
@@ -21,7 +21,7 @@ MAX_LAPSES = 10
 """So often a worker may fail or vanish with something before it is given up."""
 GIVEN_UP = f"it was tried {MAX_LAPSES} times, and each time its worker failed or vanished; the worker's log says more"
 
-Leasable = type[Dataset | Archive | Training | Webhook]
+Leasable = type[Dataset | Archive | Fetch | Training | Webhook]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, literal, or_, select, true
+from sqlalchemy import ColumnElement, func, literal, or_, select, true
 from sqlalchemy.orm import Session
 
 from shared import trash
 from shared.errors import Conflict, Invalid, NotConfigured, NotFound
 from shared.keys import LOCAL
-from shared.models import Job, Prior, Training
+from shared.models import Fetch, Job, Prior, Training
 from shared.spec import Conditioning, Guide
-from shared.states import LIVE_TRAINING
+from shared.states import LIVE_FETCH, LIVE_TRAINING, FetchState
 from shared.storage import Storage, prior_key
 
 BUILTIN = "builtin"
@@ -32,9 +32,17 @@ WHOLE = "checkpoint.safetensors"
 """All weights of a prior in one file; the folder then holds configurations beside it."""
 _WORD = re.compile(r"<[^<>\s]+>")
 """How a word is written that a prior was taught."""
+NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+"""What a prior may be called."""
 PRIOR: Final = "prior"
 AUTOENCODER: Final = "autoencoder"
 """The kinds of rows."""
+_MADE_BY = func.coalesce(Prior.training_id, Prior.fetch_id)
+"""`Prior.made_by`."""
+_HOW = (
+    "`regrow priors fetch` brings one from a hub, where the operator allows it; `regrow priors add`, on the server, "
+    "takes one that is there."
+)
 
 
 def describe(name: str, folder: Path) -> Prior:
@@ -142,8 +150,10 @@ def register(session: Session, name: str, folder: Path, *, added: bool = False) 
     Raises:
         NotConfigured: it cannot be used, or another one has its name.
     """
-    if session.scalar(select(Prior.name).where(Prior.name == name, Prior.training_id.is_not(None)).limit(1)):
-        raise NotConfigured(f"{folder}: a prior named {name!r} was trained here. Delete that, or rename this folder.")
+    if session.scalar(select(Prior.name).where(Prior.name == name, _MADE_BY.is_not(None)).limit(1)):
+        raise NotConfigured(
+            f"{folder}: a prior named {name!r} was trained or fetched here. Delete that, or rename this folder."
+        )
     if added:
         check_name(session, name)
     described = describe(name, folder)
@@ -159,6 +169,9 @@ def check_name(session: Session, name: str) -> None:
     live = select(Training.id).where(Training.name == name, Training.state.in_(LIVE_TRAINING))
     if session.scalar(live.limit(1)):
         raise NotConfigured(f"A prior named {name!r} is being trained. Choose another name.")
+    coming = select(Fetch.id).where(Fetch.name == name, Fetch.state.in_(LIVE_FETCH))
+    if session.scalar(coming.limit(1)):
+        raise NotConfigured(f"A prior named {name!r} is being fetched. Choose another name.")
 
 
 def added(session: Session) -> dict[str, tuple[Path, str]]:
@@ -167,16 +180,16 @@ def added(session: Session) -> dict[str, tuple[Path, str]]:
     return {name: (Path(path), sha256) for name, path, sha256 in rows if path and Path(path).is_dir()}
 
 
-def trained(session: Session, storage: Storage) -> dict[str, tuple[Path, str]]:
-    """Folder and hash of each prior that was trained here, by its training, as far as its folder can be seen."""
-    rows = session.execute(select(Prior.training_id, Prior.sha256)).all()
-    made = {training_id: sha256 for training_id, sha256 in rows if training_id is not None}
-    found = {each: (storage.folder(prior_key(each)).resolve(), sha256) for each, sha256 in made.items()}
-    return {training_id: (folder, sha256) for training_id, (folder, sha256) in found.items() if folder.is_dir()}
+def made_here(session: Session, storage: Storage) -> dict[str, tuple[Path, str]]:
+    """Folder and hash of each prior that was trained or fetched here, by what made it, as far as its folder can be
+    seen."""
+    rows = session.execute(select(_MADE_BY, Prior.sha256).where(_MADE_BY.is_not(None))).all()
+    found = {made_by: (storage.folder(prior_key(made_by)).resolve(), sha256) for made_by, sha256 in rows}
+    return {made_by: (folder, sha256) for made_by, (folder, sha256) in found.items() if folder.is_dir()}
 
 
 def visible(owner: str) -> ColumnElement[bool]:
-    """Those that an owner's jobs can name: what they trained themselves, and what the operator installed."""
+    """Those that an owner's jobs can name: what they trained or fetched themselves, and what the operator installed."""
     return Prior.owner.in_([EVERYBODYS, owner])
 
 
@@ -227,7 +240,7 @@ def get(session: Session, owner: str, name: str) -> Prior:
 
 
 def delete(session: Session, owner: str, name: str) -> None:
-    """Remove a prior that an owner has trained, or forget one that was added where it is: its files stay.
+    """Remove a prior that an owner has trained or fetched, or forget one that was added where it is: its files stay.
 
     Raises:
         NotFound: they know none of that name.
@@ -236,9 +249,9 @@ def delete(session: Session, owner: str, name: str) -> None:
     prior = session.get(Prior, (get(session, owner, name).owner, name), with_for_update=True)
     if prior is None:
         raise NotFound(f"There is no prior {name!r}.")
-    if prior.training_id is None and prior.path is None:
+    if prior.made_by is None and prior.path is None:
         where = "comes with Regrow" if name == BUILTIN else "was put into the folder REGROW_PRIORS by hand"
-        raise Conflict(f"The prior {name!r} {where}; only what was trained or added can be deleted here.")
+        raise Conflict(f"The prior {name!r} {where}; only what was trained, fetched or added can be deleted here.")
     if prior.owner == EVERYBODYS and owner != LOCAL:
         raise Conflict(f"The prior {name!r} is for all. Who runs the service can remove it, there and without a key.")
     whose = Job.owner == owner if prior.owner == owner else true()
@@ -257,8 +270,8 @@ def delete(session: Session, owner: str, name: str) -> None:
     )
     if training:
         raise Conflict(f"Training {training} starts from the prior {name!r}. Cancel or delete it first.")
-    if prior.training_id is not None:
-        trash.throw(session, select(literal(prior_key(prior.training_id))))
+    if prior.made_by is not None:
+        trash.throw(session, select(literal(prior_key(prior.made_by))))
     session.delete(prior)
     session.flush()
 
@@ -284,14 +297,14 @@ def trained_on(session: Session, prior: Prior) -> set[str]:
     return set(session.scalar(select(Prior.trained_on).where(its)) or [])
 
 
-def check_free(session: Session, owner: str, name: str, training_id: str) -> None:
-    """Raises Conflict if a prior that an owner knows has the name, unless the training made it.
+def check_free(session: Session, owner: str, name: str, made_by: str) -> None:
+    """Raises Conflict if a prior that an owner knows has the name, unless that training or fetch made it.
 
-    To be asked once the training was written as the one of that name that is not over: whoever was so before has left
+    To be asked once that was written as the one of that name that is not over: whoever was so before has left
     its prior by then.
     """
     prior = _named(session, owner, name)
-    if prior is not None and prior.training_id != training_id:
+    if prior is not None and prior.made_by != made_by:
         raise Conflict(f"A prior named {name!r} is installed already. Choose another name, or delete it.")
 
 
@@ -309,8 +322,24 @@ def _known(
         there = select(Prior.name).where(visible(owner), Prior.kind == kind).order_by(Prior.name)
         nothing = "none yet: has a worker been started?" if kind == PRIOR else "none"
         known = ", ".join(session.scalars(there)) or nothing
-        raise Invalid(f"There is no {kind} named {name!r}. Installed: {known}.")
+        coming = _on_its_way(session, owner, name)
+        raise Invalid(f"There is no {kind} named {name!r}{coming}. Installed: {known}. {_HOW}")
     return row
+
+
+def _on_its_way(session: Session, owner: str, name: str) -> str:
+    """What there is to say of a name that somebody has begun to install a prior under."""
+    training = select(Training.id).where(Training.owner == owner, Training.name == name)
+    if found := session.scalar(training.where(Training.state.in_(LIVE_TRAINING)).limit(1)):
+        return f" yet: it is being trained (training {found})"
+    theirs = select(Fetch).where(Fetch.owner.in_([LOCAL, owner]), Fetch.name == name)
+    fetch = session.scalar(theirs.order_by(Fetch.created_at.desc()).limit(1))
+    if fetch is not None and fetch.state in LIVE_FETCH:
+        share = f", {fetch.received / fetch.size:.0%} is here" if fetch.size else ""
+        return f" yet: it is being fetched{share}. Make the job when it is there"
+    if fetch is not None and fetch.owner == owner and fetch.state == FetchState.FAILED and fetch.error is not None:
+        return f": to fetch it failed. {fetch.error['detail'].rstrip('.')}"
+    return ""
 
 
 def _named(session: Session, owner: str, name: str, *, hold: bool = False) -> Prior | None:

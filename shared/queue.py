@@ -1,4 +1,4 @@
-"""The whole contract between the API and the workers: five task names on two queues.
+"""The whole contract between the API and the workers: six task names on two queues.
 
 A message carries nothing but "there is work": which work, the database says. So a lost or doubled one does no harm.
 """
@@ -28,6 +28,7 @@ class Queue(StrEnum):
 
 class Task(StrEnum):
     INGEST = "regrow.ingest"
+    FETCH = "regrow.fetch"
     EXPAND = "regrow.expand"
     ARCHIVE = "regrow.archive"
     TRAIN = "regrow.train"
@@ -36,6 +37,7 @@ class Task(StrEnum):
 
 QUEUE_OF = {
     Task.INGEST: Queue.CPU,
+    Task.FETCH: Queue.CPU,
     Task.EXPAND: Queue.GPU,
     Task.ARCHIVE: Queue.CPU,
     Task.TRAIN: Queue.GPU,

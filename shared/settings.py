@@ -1,6 +1,8 @@
 """What an operator sets, from the environment (prefix `REGROW_`) or a `.env` file; nothing else is configuration."""
 
 import base64
+import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -16,6 +18,8 @@ BUCKETS = ("s3://", "gs://", "az://")
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """The addresses of this machine alone, where a key is optional."""
+
+_REPOSITORIES = re.compile(r"[A-Za-z0-9_.*-]+/[A-Za-z0-9_.*-]+")
 
 
 class Settings(BaseSettings):
@@ -44,6 +48,16 @@ class Settings(BaseSettings):
     priors: str = Field(
         "", description="Folder of further priors, one a sub-folder and named after it; empty: only the built-in one."
     )
+
+    hub_allow: str = Field(
+        "",
+        description="Repositories of a model hub from which priors may be fetched, as ORG/NAME with `*` for anything, "
+        "with commas between them; empty: none, and nothing is ever connected to.",
+    )
+    hub_endpoint: str = Field(
+        "https://huggingface.co", description="Address of the hub, or of a mirror that speaks as it does."
+    )
+    offline: bool = Field(False, description="Whether nothing may be fetched, whatever `hub_allow` says.")
 
     require_key: bool = Field(
         False, description="Whether requests from this machine need a key too; those from elsewhere always do."
@@ -135,6 +149,21 @@ class Settings(BaseSettings):
         "info", description="Least weight of a line that is written. `debug` has each request that only read."
     )
 
+    @field_validator("hub_allow")
+    @classmethod
+    def _are_repositories(cls, value: str) -> str:
+        for pattern in _listed(value):
+            if not _REPOSITORIES.fullmatch(pattern):
+                raise ValueError(f"{pattern!r} is no repository: write ORG/NAME, with * for anything")
+        return value
+
+    @field_validator("hub_endpoint")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if not re.fullmatch(r"https?://[^\s/@]+(/[^\s?#@]*)?", value):
+            raise ValueError(f"{value!r} is no address such as https://huggingface.co")
+        return value.rstrip("/")
+
     @field_validator("storage")
     @classmethod
     def _is_a_folder_or_a_bucket(cls, storage: str) -> str:
@@ -178,6 +207,15 @@ class Settings(BaseSettings):
             raise ValueError("REGROW_RENEW_SECONDS must be at most half of REGROW_LEASE_SECONDS")
         return self
 
+    def may_fetch(self, repo: str) -> bool:
+        """Whether priors may be fetched from a repository of the hub."""
+        return not self.offline and any(fnmatchcase(repo, pattern) for pattern in _listed(self.hub_allow))
+
+    @property
+    def fetches(self) -> bool:
+        """Whether priors may be fetched from anywhere."""
+        return not self.offline and bool(_listed(self.hub_allow))
+
     @property
     def host_names(self) -> frozenset[str]:
         """`hosts`, as a Host header has them."""
@@ -214,3 +252,7 @@ class Settings(BaseSettings):
     def spool(self) -> Path:
         """The folder of what has to be local although stored files lie in a bucket."""
         return self.data / "spool"
+
+
+def _listed(value: str) -> list[str]:
+    return [each.strip() for each in value.split(",") if each.strip()]

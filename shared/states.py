@@ -33,12 +33,21 @@ class TrainingState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class FetchState(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
 class WebhookState(StrEnum):
     PENDING = "pending"
     DELIVERED = "delivered"
     FAILED = "failed"
 
 
+LIVE_FETCH = (FetchState.PENDING, FetchState.RUNNING)
 LIVE_TRAINING = (TrainingState.PENDING, TrainingState.RUNNING)
 """Not over."""
 

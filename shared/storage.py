@@ -48,9 +48,14 @@ def training_key(training_id: str, what: str = "") -> str:
     return f"trainings/{training_id}/{what}"
 
 
-def prior_key(training_id: str) -> str:
-    """Where the prior that a training has made lies, a folder."""
-    return f"priors/{training_id}/"
+def fetch_key(fetch_id: str) -> str:
+    """Where what was fetched of a prior lies until all of it is there, a folder."""
+    return f"fetches/{fetch_id}/"
+
+
+def prior_key(made_by: str) -> str:
+    """Where the prior that a training, or a fetch, has made lies, a folder."""
+    return f"priors/{made_by}/"
 
 
 def archive_key(job_id: str, token: str) -> str:

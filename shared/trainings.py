@@ -15,16 +15,13 @@ from sqlalchemy.orm import Session
 from shared import datasets, leases, priors, stretches, trash, workers
 from shared.db import now
 from shared.errors import Conflict, Fault, Invalid, KeyReused, NotFound
-from shared.models import Dataset, Image, Training
+from shared.models import Dataset, Fetch, Image, Training
 from shared.queue import Queue
 from shared.recipes import MIN_PICTURES, TrainingSettings
 from shared.spec import Text
-from shared.states import LIVE_TRAINING, TrainingState, Wait
+from shared.states import LIVE_FETCH, LIVE_TRAINING, TrainingState, Wait
 from shared.storage import prior_key, training_key
 from shared.strict import digest
-
-NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
-"""What a prior may be called."""
 
 _MOST_NAMED = 20
 _LIVE = Training.state.in_(LIVE_TRAINING)
@@ -36,7 +33,7 @@ class TrainingSpec(TrainingSettings):
     dataset_id: Text = Field(description="The dataset, which must be `ready`.", min_length=1, max_length=64)
     name: str = Field(
         description="What jobs will call the prior: lower-case letters, digits, `.`, `_` and `-`.",
-        pattern=NAME,
+        pattern=priors.NAME,
     )
     init: Text | None = Field(
         None, min_length=1, max_length=100, description="Name of an installed prior to start from."
@@ -212,6 +209,9 @@ def _check_no_other(session: Session, owner: str, name: str) -> None:
     other = session.scalar(select(Training.id).where(Training.owner == owner, Training.name == name, _LIVE))
     if other:
         raise Conflict(f"A prior named {name!r} is being trained already (training {other}). Choose another name.")
+    coming = select(Fetch.id).where(Fetch.owner == owner, Fetch.name == name, Fetch.state.in_(LIVE_FETCH))
+    if fetch := session.scalar(coming.limit(1)):
+        raise Conflict(f"A prior named {name!r} is being fetched (fetch {fetch}). Choose another name.")
 
 
 def _change(session: Session, training: Training, which: ColumnElement[bool], **values: object) -> None:

@@ -60,6 +60,6 @@ def _needed(session: Session, keys: Collection[str]) -> set[str]:
     originals = {source_key(sha256) for sha256 in session.scalars(sources.union(masks)) if sha256}
     results = session.scalars(select(Item.result_key).where(Item.result_key.in_(keys)))
     archives = session.scalars(select(Archive.key).where(Archive.key.in_(keys)))
-    made_here = session.scalars(select(Prior.training_id).where(Prior.training_id.is_not(None)))
-    priors = {prior_key(training_id) for training_id in made_here if training_id}
+    made_here = session.execute(select(Prior.training_id, Prior.fetch_id))
+    priors = {prior_key(made_by) for row in made_here for made_by in row if made_by}
     return originals | priors | {key for key in [*results, *archives] if key}

@@ -48,5 +48,5 @@ class Studio:
 
     def folders(self, session: Session) -> dict[str, Path]:
         """Where each prior that can be used at this moment lies, by its hash: also what was trained or added since."""
-        found = self.prior_folders | priors.trained(session, self.storage) | priors.added(session)
+        found = self.prior_folders | priors.made_here(session, self.storage) | priors.added(session)
         return {sha256: folder for folder, sha256 in found.values()}

@@ -14,7 +14,7 @@ from types import FrameType
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 import migrations
-from shared import archives, datasets, items, jobs, keeping, logs, stretches, trash, uploads, webhooks, workers
+from shared import archives, datasets, hauls, items, jobs, keeping, logs, stretches, trash, uploads, webhooks, workers
 from shared.bucket import make_storage
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
@@ -34,15 +34,16 @@ def sweep(sessions: Sessions, storage: Storage, meter: Meter | None = None) -> s
     with sessions.write() as session:
         freed = items.sweep(session)
         given_up = datasets.sweep(session) + archives.sweep(session) + webhooks.sweep(session)
-        left = stretches.sweep(session)
+        left, dropped = stretches.sweep(session), hauls.sweep(session)
         expired = uploads.sweep(session)
     meter.lapsed("items", freed)
     meter.lapsed("trainings", left)
+    meter.lapsed("fetches", dropped)
     with sessions.write() as session:
         finished = jobs.conclude(session)
-    if freed or given_up or left or finished:
-        said = "%d items and %d trainings freed, %d checks, archives or webhooks given up, %d jobs finished"
-        log.info(said, freed, left, given_up, len(finished))
+    if freed or given_up or left or dropped or finished:
+        said = "%d items, %d trainings and %d fetches freed, %d checks, archives or webhooks given up, %d jobs finished"
+        log.info(said, freed, left, dropped, given_up, len(finished))
     if expired:
         log.info("%d uploads have expired", expired)
     with sessions.read() as session:
@@ -51,6 +52,7 @@ def sweep(sessions: Sessions, storage: Storage, meter: Meter | None = None) -> s
             Task.INGEST: datasets.waiting(session),
             Task.ARCHIVE: archives.waiting(session),
             Task.TRAIN: stretches.waiting(session),
+            Task.FETCH: hauls.waiting(session),
             Task.NOTIFY: webhooks.waiting(session),
         }
     _empty_trash(sessions, storage)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from celery import shared_task
 from sqlalchemy.orm import Session
 
-from shared import archives, datasets, items, jobs, logs, stretches, webhooks
+from shared import archives, datasets, hauls, items, jobs, logs, stretches, webhooks
 from shared.queue import Task
 from worker.main import Bench, bench, studio
 
@@ -27,6 +27,21 @@ def ingest() -> None:
     from worker.ingest import check_next
 
     _stint(Task.INGEST, lambda at: check_next(at.settings, at.sessions, at.storage), datasets.waiting)
+
+
+@shared_task(name=Task.FETCH)
+def fetch() -> None:
+    from worker.fetch import OTHERS, fetch_next
+
+    def work(at: Bench) -> bool:
+        def make_way() -> None:
+            # It goes on behind the others that wait.
+            for task in (*OTHERS, Task.FETCH):
+                at.enqueue(task)
+
+        return fetch_next(at.settings, at.sessions, at.storage, at.name, make_way)
+
+    _stint(Task.FETCH, work, hauls.waiting)
 
 
 @shared_task(name=Task.EXPAND)

@@ -21,7 +21,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Failure(BaseModel):
-    """Why an item or a training failed, or why its last attempt did."""
+    """Why an item, a training or a fetch failed, or why its last attempt did."""
 
     type: str
     detail: str

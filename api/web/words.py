@@ -48,6 +48,8 @@ LABELS: Mapping[str, str] = {
     "max_images": "Source images at most",
     "webhook": "Tell this address when it is over",
     "mask": "Mask",
+    "repo": "Repository",
+    "revision": "Commit",
     "mu": "Mean of the threshold (mu)",
     "sigma": "Spread (sigma)",
     "margin": "Rim around labels",

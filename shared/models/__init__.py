@@ -10,7 +10,7 @@ from shared.models.deletions import Receipt, Trash
 from shared.models.items import Item, Review, Verdict
 from shared.models.jobs import Archive, IdempotencyKey, Job, Webhook
 from shared.models.keys import ApiKey, SignIn
-from shared.models.priors import Prior, Training
+from shared.models.priors import Fetch, Prior, Training
 from shared.models.workers import Worker
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Archive",
     "AuditEntry",
     "Dataset",
+    "Fetch",
     "IdempotencyKey",
     "Image",
     "Item",

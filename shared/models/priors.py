@@ -1,4 +1,4 @@
-"""Priors, and those that are being trained."""
+"""Priors, and those that are being trained or fetched."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from shared.db import Base, now
 from shared.models.columns import Asked, Leased, by_value, new_id
 from shared.models.datasets import Dataset
-from shared.states import TrainingState
+from shared.states import FetchState, TrainingState
 
 
 class Prior(Base):
@@ -27,6 +27,10 @@ class Prior(Base):
     card: Mapped[str] = mapped_column(default="")
     training_id: Mapped[str | None] = mapped_column(String(32))
     """The training that made it here, and under which its folder lies in storage; the row of that may be gone."""
+    fetch_id: Mapped[str | None] = mapped_column(String(32))
+    """The same of the fetch that brought it here."""
+    source: Mapped[str | None] = mapped_column(String(300))
+    """Where it was fetched from: the repository and its commit."""
     trained_on: Mapped[list[str]] = mapped_column(JSON, default=list, server_default="[]", deferred=True)
     """Hashes of the images it learned from, as far as its card tells."""
     kind: Mapped[Literal["prior", "autoencoder"]] = mapped_column(String(20), default="prior", server_default="prior")
@@ -40,6 +44,11 @@ class Prior(Base):
     """Whether it can be told what to draw."""
     words: Mapped[list[str]] = mapped_column(JSON, default=list, server_default="[]")
     """Those that it has learned beside its vocabulary, such as `<fracture>`."""
+
+    @property
+    def made_by(self) -> str | None:
+        """The training or the fetch under whose id its folder lies in storage."""
+        return self.training_id or self.fetch_id
 
 
 class Training(Asked, Leased, Base):
@@ -91,3 +100,42 @@ class Training(Asked, Leased, Base):
     finished_at: Mapped[float | None] = mapped_column(Double)
 
     dataset: Mapped[Dataset] = relationship()
+
+
+class Fetch(Asked, Leased, Base):
+    """A prior that is fetched from a hub. While it is `running`, `token` belongs to the worker that fetches it."""
+
+    __tablename__ = "fetch"
+    __table_args__ = (
+        # Of one name an owner has one fetch that may still become a prior.
+        Index(
+            "uq_fetch_live_name",
+            "owner",
+            "name",
+            unique=True,
+            postgresql_where=text("state IN ('pending', 'running')"),
+            sqlite_where=text("state IN ('pending', 'running')"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    owner: Mapped[str] = mapped_column(String(64), index=True)
+    name: Mapped[str] = mapped_column(String(100))
+    repo: Mapped[str] = mapped_column(String(200))
+    revision: Mapped[str] = mapped_column(String(40))
+    """A commit, and never a name of one."""
+    options: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    """Which of its files are wanted: `file`, `architecture` and `variant` of a `shared.fetches.FetchSpec`."""
+    state: Mapped[FetchState] = mapped_column(by_value(FetchState), default=FetchState.PENDING)
+    worker: Mapped[str | None] = mapped_column(String(200))
+    stage: Mapped[str] = mapped_column(String(50), default="")
+    received: Mapped[int] = mapped_column(BigInteger, default=0)
+    size: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Of all files together; 0 until a worker has asked."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    error: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[float] = mapped_column(Double, default=now())
+    claimed_at: Mapped[float | None] = mapped_column(Double)
+    next_at: Mapped[float] = mapped_column(Double, default=now())
+    """Not tried before."""
+    finished_at: Mapped[float | None] = mapped_column(Double)

@@ -22,7 +22,8 @@ from api import tus
 from api.main import create_app
 from migrations import upgrade
 from shared.db import make_sessions
-from shared.models import Prior, Training
+from shared.fetches import FetchSpec
+from shared.models import Fetch, Prior, Training
 from shared.settings import Settings
 from shared.storage import Folder
 
@@ -68,7 +69,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     upgrade(sessions.engine)
     with sessions.write() as session:
         session.add(Prior(name="builtin", sha256="a" * 64, native_size=128, multiple=16, size=7, card="# Built-in"))
-    some = Settings(data=data, max_upload_bytes=5000, max_items=500, _env_file=None)
+    some = Settings(data=data, max_upload_bytes=5000, max_items=500, hub_allow="*/*", _env_file=None)
     app = create_app(some, sessions, storage, lambda _: None, lambda: None)
     with serving(app) as url, httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
         yield Service(client, sessions, storage, [])
@@ -93,7 +94,14 @@ def there(service: Service) -> dict[str, Any]:
     upload = service.client.post("/v1/uploads", headers={"Tus-Resumable": tus.VERSION, "Upload-Length": "4000"})
     with service.sessions.write() as session:
         training = Training(owner="local", name="mine", dataset_id=dataset, request_sha256="", settings={}, images=3)
-        session.add(training)
+        fetch = Fetch(
+            owner="local",
+            name="coming",
+            repo="lab/sd",
+            revision="0" * 40,
+            options=FetchSpec(repo="lab/sd", revision="0" * 40).options,
+        )
+        session.add_all([training, fetch])
     return {
         "dataset_id": dataset,
         "job_id": job,
@@ -104,6 +112,7 @@ def there(service: Service) -> dict[str, Any]:
         "card_id": review["cards"][0]["id"],
         "upload_id": upload.json()["id"],
         "training_id": training.id,
+        "fetch_id": fetch.id,
         "name": "builtin",
     }
 

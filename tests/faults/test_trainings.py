@@ -1,5 +1,6 @@
-"""A training through API, broker and workers: its worker is killed and another ends it as if nothing had been; it
-shares its worker with jobs; what it ends as is used at once."""
+"""Priors through API, broker and workers. A training's worker is killed and another ends it as if nothing had been; it
+shares its worker with jobs; what it ends as is used at once. So is a fetch from a hub, which goes on with the bytes
+that are there."""
 
 import os
 import signal
@@ -8,19 +9,23 @@ from typing import Any
 
 import pytest
 from fleet import Process
+from hub import COMMIT, REPO, Hub, serving_hub
 from live import free_port, until
+from safetensors.torch import load_file, save_file
 from stage import Stage, gone
+from tiny_stable_diffusion import write_tiny_stable_diffusion
 
 from regrow.answers import Training
 from regrow.client import Client
 from regrow.errors import ClientError
 from samples.phantoms import write_dataset
 from shared import models
-from shared.storage import prior_key
+from shared.storage import fetch_key, prior_key
 
 pytestmark = pytest.mark.slow
 
 EVERY = 5
+UNET = "unet/diffusion_pytorch_model.safetensors"
 TINY = {
     "crop": 16,
     "image_side": 32,
@@ -41,6 +46,7 @@ class Play:
     def __init__(self, stage: Stage, client: Client) -> None:
         self.stage, self.client = stage, client
         self.gpu: Process = stage.gpu("first")
+        self.cpu: Process = stage.cpu()
 
     def upload(self) -> str:
         archive = self.stage.home / "lessons.zip"
@@ -78,9 +84,23 @@ class Play:
 
 
 @pytest.fixture(scope="module")
-def play(stage: Stage) -> Iterator[Play]:
+def hub(stage: Stage) -> Iterator[Hub]:
+    """It sends half of its largest file, and then nothing."""
+    folder = stage.home / "published"
+    write_tiny_stable_diffusion(folder)
+    weights = load_file(folder / UNET)
+    weights["unused"] = weights["conv_in.weight"].new_ones(2**20)
+    save_file(weights, folder / UNET, metadata={"format": "pt"})
+    with serving_hub() as made:
+        made.add(folder)
+        made.stall = UNET
+        yield made
+
+
+@pytest.fixture(scope="module")
+def play(stage: Stage, hub: Hub) -> Iterator[Play]:
     fleet, port = stage.site.fleet, free_port()
-    stage.cpu()
+    fleet.env |= {"REGROW_HUB_ALLOW": "lab/*", "REGROW_HUB_ENDPOINT": hub.url}
     fleet.sweep()
     fleet.api(port)
     stage.orders.give(step=0.0)
@@ -150,6 +170,31 @@ def test_who_wakes_after_his_training_was_deleted_leaves_nothing_behind(play: Pl
         os.kill(child, signal.SIGCONT)
     assert play.client.wait_job(play.job("tiny"))["state"] == "succeeded"
     assert not folder.exists()
+
+
+def test_a_killed_fetch_goes_on_with_the_bytes_that_are_there_and_its_prior_is_used(play: Play, hub: Hub) -> None:
+    client = play.client
+    fetch = client.fetch_prior("sd15", {"repo": REPO, "revision": COMMIT})["id"]
+    until(lambda: client.fetch(fetch)["received"] > 2**19, 120, "it is in the middle of the file")
+    with play.stage.site.sessions.read() as session:
+        child = int((session.get_one(models.Fetch, fetch).worker or "").rpartition(":")[2])
+    play.stage.site.fleet.kill(play.cpu)
+    assert gone(child)
+    hub.stall = None
+    hub.go_on.set()
+    play.cpu = play.stage.cpu()
+    done = client.wait_fetch(fetch)
+    assert (done["state"], done["attempts"], done["error"]) == ("done", 0, None)
+    begun, *_, went_on = hub.ranges(UNET)
+    assert begun is None
+    assert int((went_on or "").removeprefix("bytes=").removesuffix("-")) > 2**19
+    prior = client.prior("sd15")
+    assert (prior["source"], prior["prompts"]) == (f"{REPO}@{COMMIT}", True)
+    folder = play.stage.site.storage.path(prior_key(fetch))
+    assert (folder / UNET).read_bytes() == hub.repos[REPO][UNET]
+    assert not play.stage.site.storage.path(fetch_key(fetch)).exists()
+    job = client.wait_job(play.job("sd15"))
+    assert (job["state"], job["counts"]["done"]) == ("succeeded", 2)
 
 
 def _ready(client: Client) -> bool:

@@ -40,6 +40,15 @@ def test_one_file_is_the_same_prior_as_its_folder(kind: str, request: pytest.Fix
     torch.testing.assert_close(ours.decode(z), theirs.decode(z))
 
 
+def test_a_file_that_lies_in_its_folder_already_stays_what_it_is(stable_diffusion: Path, tmp_path: Path) -> None:
+    (tmp_path / "prior").mkdir()
+    write_single_file(stable_diffusion, tmp_path / "prior" / WHOLE)
+    for _ in range(2):
+        single.lay_out(tmp_path / "prior" / WHOLE, tmp_path / "prior", configs=stable_diffusion)
+        check(tmp_path / "prior")
+    assert not (tmp_path / "prior" / WHOLE).is_symlink()
+
+
 SIZES = {  # as they were published
     "sd1": (859_520_964, 83_653_863, [123_060_480]),
     "sd2": (865_910_724, 83_653_863, [340_387_840]),

@@ -25,10 +25,10 @@ from migrations import upgrade
 from regrow import Client, cli
 from regrow.answers import Job
 from samples.phantoms import write_dataset
-from shared import items, jobs, priors, stretches
+from shared import hauls, items, jobs, priors, stretches
 from shared.db import Sessions, make_sessions
 from shared.items import Result, Work
-from shared.models import Item, Prior, Training
+from shared.models import Fetch, Item, Prior, Training
 from shared.settings import Settings
 from shared.storage import Folder, prior_key, result_key, sha256, source_key, training_key
 from shared.stretches import Noted
@@ -114,7 +114,7 @@ class Service:
 
 @pytest.fixture(scope="session")
 def _service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    settings = Settings(data=tmp_path_factory.mktemp("data"), _env_file=None)
+    settings = Settings(data=tmp_path_factory.mktemp("data"), hub_allow="lab/*", _env_file=None)
     sessions, storage = make_sessions(settings.database), Folder(settings.storage_folder)
     upgrade(sessions.engine)
     with sessions.write() as session:
@@ -153,7 +153,8 @@ def service(_service: Service) -> Iterator[Service]:
         # What this one made is not taken over by the next, which may want to see it made.
         session.execute(update(Item).values(work_key="spent"))
         session.execute(delete(Training))
-        session.execute(delete(Prior).where(Prior.training_id.is_not(None)))
+        session.execute(delete(Fetch))
+        session.execute(delete(Prior).where(Prior.name != "builtin"))
 
 
 @pytest.fixture
@@ -224,6 +225,7 @@ def _work(settings: Settings, service: Service, over: threading.Event) -> None:
             known = session.scalars(select(Prior.sha256)).all()
             works = items.claim(session, "copyist", 4, 30, priors=known)
         _train(service)
+        _fetch(service)
         for work in works:
             _settle(service, work)
         with service.sessions.write() as session:
@@ -252,6 +254,24 @@ def _train(service: Service) -> None:
     prior.training_id = training_id
     with service.sessions.write() as session:
         stretches.finish(session, work, prior)
+
+
+def _fetch(service: Service) -> None:
+    """What is fetched is the prior that comes with Regrow; from the repository lab/gated nothing comes."""
+    with service.sessions.write() as session:
+        work = hauls.claim(session, "copyist", 30)
+    if work is None:
+        return
+    if work.repo == "lab/gated":
+        with service.sessions.write() as session:
+            hauls.fail(session, work, "gated", "Its terms must be accepted first.", final=True)
+        return
+    with service.sessions.write() as session:
+        hauls.renew(session, work.claim, hauls.Noted("download", 5_000_000, 20_000_000), 30)
+    folder = service.storage.path(prior_key(work.claim.id))
+    shutil.copytree(Path(worker.__file__).parent / "priors" / "builtin", folder)
+    with service.sessions.write() as session:
+        hauls.finish(session, work, priors.describe(work.name, folder))
 
 
 def _settle(service: Service, work: Work) -> None:

@@ -55,7 +55,7 @@ def test_a_folder_and_a_file_are_added_where_they_are(add: Any, tmp_path: Path) 
     sessions = make_sessions(Settings(data=tmp_path / "data", _env_file=None).database)
     with sessions.read() as session:
         assert priors.added(session).keys() == {"sd15", "sd15-file"}
-        assert priors.trained(session, Folder(tmp_path / "storage")) == {}
+        assert priors.made_here(session, Folder(tmp_path / "storage")) == {}
     with sessions.write() as session:
         priors.delete(session, "local", "sd15")
     sessions.dispose()

@@ -35,8 +35,8 @@ def test_a_prior_is_trained_watched_listed_shown_and_deleted(run: Any, lessons: 
     assert "a small latent diffusion model" in shown.stdout
     with Image.open(tmp_path / "samples.png") as picture:
         assert picture.size == (8, 8)
-    assert run("delete", "wrists").exit_code == 1
-    assert run("delete", "wrists", "--yes").exit_code == 0
+    assert run("remove", "wrists").exit_code == 1
+    assert run("remove", "wrists", "--yes").exit_code == 0
     assert "wrists" not in run().stdout
     assert run("show", "wrists").exit_code == 4
 
@@ -60,7 +60,7 @@ def test_a_training_is_cancelled_and_goes_on_by_the_name_of_its_prior(run: Any, 
     assert "pending" in run("resume", "wrists").stdout
     again = run("train", lessons, "-o", "wrists")
     assert (again.exit_code, "being trained already" in again.stderr) == (4, True)
-    assert run("delete", "wrists", "--yes").exit_code == 0
+    assert run("remove", "wrists", "--yes").exit_code == 0
     assert run("cancel", "wrists").exit_code == 4
 
 

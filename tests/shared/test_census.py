@@ -38,7 +38,7 @@ def test_items_are_counted_by_state_and_what_waits_by_kind(sessions: Sessions, m
     found = count(sessions)
     assert found.items == {"pending": 9, "running": 1, "done": 1, "failed": 0, "cancelled": 4}
     # Neither those of a paused job nor a cancelled one's.
-    assert found.waiting == {"items": 4, "datasets": 1, "archives": 0, "trainings": 0, "webhooks": 0}
+    assert found.waiting == {"items": 4, "datasets": 1, "archives": 0, "trainings": 0, "fetches": 0, "webhooks": 0}
     assert found.open_jobs == 2
 
 

@@ -12,9 +12,9 @@ from shared import archives, items, jobs, keeping, trash, uploads
 from shared.db import Sessions, now
 from shared.items import Result
 from shared.keeping import Kind, census
-from shared.models import Archive, Dataset, Job, Prior, Training, Trash, Upload
+from shared.models import Archive, Dataset, Fetch, Job, Prior, Training, Trash, Upload
 from shared.states import ArchiveState, DatasetState
-from shared.storage import Folder, archive_key, preview_key, result_key, source_key, training_key, upload_key
+from shared.storage import Folder, archive_key, fetch_key, preview_key, result_key, source_key, training_key, upload_key
 
 DAY = 86400.0
 
@@ -49,6 +49,7 @@ def kept(sessions: Sessions, storage: Folder, make_job: Make) -> dict[Kind, set[
         session.add(
             training := Training(owner="local", name="t", dataset_id=checked, request_sha256="", settings={}, images=1)
         )
+        session.add(fetch := Fetch(owner="local", name="f", repo="lab/sd", revision="0" * 40))
         session.add(Prior(name="own", sha256="o" * 64, native_size=1, multiple=1, size=1, training_id="f" * 32))
         growing = uploads.create(session, "local", "big", 100, DAY)
         session.flush()
@@ -75,7 +76,12 @@ def kept(sessions: Sessions, storage: Folder, make_job: Make) -> dict[Kind, set[
         Kind.ARCHIVES: [archive_key(building.id, building.token)],
         Kind.UPLOADS: [upload_key(growing.id), upload_key(waiting.id)],
         Kind.TRAININGS: [training_key(training.id, "work/denoiser/step.pt"), f"trainings/{training.id}/preview.png"],
-        Kind.PRIORS: [f"priors/{'f' * 32}/unet/config.json", f"priors/{training.id}/vae/config.json"],
+        Kind.FETCHES: [fetch_key(fetch.id) + ".parts/ab"],
+        Kind.PRIORS: [
+            f"priors/{fetch.id}/config.json",
+            f"priors/{'f' * 32}/unet/config.json",
+            f"priors/{training.id}/vae/config.json",
+        ],
         Kind.OTHER: ["lost+found/x", "README"],
     }
     return {kind: {write(storage, key) for key in keys} for kind, keys in wanted.items()}
@@ -95,6 +101,7 @@ def nobodys(storage: Folder) -> set[str]:
         training_key("3" * 32, "work/step.pt"),
         f"trainings/{'3' * 32}/preview.png",
         f"priors/{'4' * 32}/unet/config.json",
+        fetch_key("5" * 32) + "unet/config.json",
         "probes/0123456789abcdef",
         f"sources/sha256/ee/.{unknown}.0a1b2c3d.part",
         "archives/.x-y.zip.0a1b2c3d.part",

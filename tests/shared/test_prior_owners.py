@@ -69,7 +69,7 @@ def test_a_prior_is_not_there_for_another_project(sessions: Sessions, train: Cal
                 priors.get(session, "hand", name)
             with pytest.raises(NotFound, match=f"^There is no prior {name!r}.$"):
                 priors.delete(session, "hand", name)
-            with pytest.raises(Invalid, match=f"^There is no prior named {name!r}. Installed: base.$"):
+            with pytest.raises(Invalid, match=f"^There is no prior named {name!r}. Installed: base. `regrow"):
                 priors.find(session, "hand", name)
     with sessions.write() as session:
         priors.delete(session, "knee", "wrists")

@@ -220,7 +220,7 @@ def test_a_folder_of_an_operators_does_not_take_the_name_of_a_trained_prior(
 ) -> None:
     with sessions.write() as session:
         session.add(prior("wrists", "1" * 32))
-    with pytest.raises(RegrowError, match="was trained here"), sessions.write() as session:
+    with pytest.raises(RegrowError, match="was trained or fetched here"), sessions.write() as session:
         priors.register(session, "wrists", tmp_path)
 
 

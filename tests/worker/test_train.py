@@ -361,7 +361,7 @@ def expanded(studio: Studio) -> int:
 
 def weights(studio: Studio, name: str) -> dict[str, bytes]:
     with studio.sessions.read() as session:
-        folder, _ = priors.trained(session, studio.storage)[priors.get(session, "local", name).training_id]
+        folder, _ = priors.made_here(session, studio.storage)[priors.get(session, "local", name).training_id]
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("*/*.safetensors")}
 
 

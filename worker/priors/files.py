@@ -84,7 +84,8 @@ class Files:
 
     def _weights(self, part: str) -> Path:
         folder, stem = self.folder / part, _TEXT_WEIGHTS if part.startswith("text_encoder") else _WEIGHTS
-        for name in (f"{stem}.safetensors", f"{stem}.safetensors.index.json", f"{stem}.fp16.safetensors"):
+        plain = (f"{stem}.safetensors", f"{stem}.safetensors.index.json")
+        for name in (*plain, f"{stem}.fp16.safetensors", f"{stem}.safetensors.index.fp16.json"):
             if (folder / name).is_file():
                 return folder / name
         hint = "weights are read from safetensors files only"

@@ -1,6 +1,7 @@
 """A Stable Diffusion in one .safetensors file, given the configurations that such a file lacks.
 
-What is made is a folder like any other prior's, small, with a link to the file: nothing is copied.
+What is made is a folder like any other prior's, small, with a link to the file: nothing is copied. A file that lies
+in it already, under that name, stays as it is.
 """
 
 import gzip
@@ -43,7 +44,8 @@ def lay_out(file: Path, folder: Path, architecture: str | None = None, configs: 
         wanted = architecture or architecture_of(file, names)
         _write(folder, json.loads((_ARCHITECTURES / f"{wanted}.json").read_text("utf-8")), _said(names))
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / WHOLE).symlink_to(file.absolute())
+    if file.absolute() != (folder / WHOLE).absolute():
+        (folder / WHOLE).symlink_to(file.absolute())
 
 
 def architecture_of(file: Path, names: dict[str, list[int]]) -> str:
