@@ -19,10 +19,10 @@ from shared.storage import Folder
 
 
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, new_sqlite: Callable[[Path], str], tmp_path: Path) -> str:
     """SQLite, unless the test is marked `on_both_databases`: most of what is tested here asks no database."""
     if getattr(request, "param", "sqlite") == "sqlite":
-        return f"sqlite:///{tmp_path / 'regrow.db'}"
+        return new_sqlite(tmp_path / "regrow.db")
     url: str = request.getfixturevalue("postgres_url")
     return url
 

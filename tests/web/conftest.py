@@ -1,20 +1,15 @@
-"""A browser, and the real service that it looks at: everything `regrow serve` starts, on small phantoms."""
+"""A browser, and small phantoms in the real service that it looks at."""
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import free_port, until
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from regrow import Client
-from regrow.errors import ClientError
 from samples.phantoms import write_dataset
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -37,22 +32,6 @@ def browser() -> Iterator[Browser]:
         launched = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield launched
         launched.close()
-
-
-@pytest.fixture(scope="session")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a service that is ready to work."""
-    data, port = tmp_path_factory.mktemp("served"), free_port()
-    command = [sys.executable, "-m", "regrow", "serve", "--port", str(port), "--data", str(data)]
-    environment = os.environ | {"REGROW_SAMPLERS": "1", "REGROW_THREADS": "1", "REGROW_SWEEP_SECONDS": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    try:
-        with Client(f"http://127.0.0.1:{port}") as regrow:
-            until(lambda: _ready(regrow), 180, "the service is ready")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
 
 
 @pytest.fixture
@@ -99,10 +78,3 @@ def dataset_id(address: str, phantoms: Path) -> str:
     """A dataset that is ready."""
     with Client(address) as client:
         return client.wait_dataset(client.upload(phantoms)["id"])["id"]
-
-
-def _ready(regrow: Client) -> bool:
-    try:
-        return regrow.ready()["ready"]
-    except ClientError:
-        return False
