@@ -182,7 +182,7 @@ def test_others_are_woken_while_the_first_items_are_sampled_if_more_waits(studio
     seen: list[list[ItemState]] = []
 
     def eps(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        until(lambda: bool(seen), 20, "others are woken")
+        until(lambda: bool(seen), 60, "others are woken")
         return real.eps(z, t)
 
     expand_next(with_prior(studio, eps=eps), wake=lambda: seen.append([item.state for item in items(studio)]))
