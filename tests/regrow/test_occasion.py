@@ -17,7 +17,7 @@ from regrow import cli
 from samples.phantoms import write_dataset
 
 ROOT = Path(cli.__file__).parents[1]
-PATIENCE = 300.0
+PATIENCE = 600.0
 ONE_SAMPLER = {"REGROW_DEVICE": "cpu", "REGROW_SAMPLERS": "1"}
 
 
