@@ -27,6 +27,8 @@ from regrow.processes import Processes
 from shared import keys
 from shared.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(regrow.__file__).parents[1]
 ONE_SAMPLER = {"REGROW_DEVICE": "cpu", "REGROW_SAMPLERS": "1"}
 """For those that are to be there soon, whatever they could do."""
