@@ -2,6 +2,7 @@
 PYTHON ?= python3
 KILLS ?= 200
 SEED ?= 1
+WORKERS ?= 2
 # Without PASSIVE, two torch processes on the same cores wait for each other by spinning, and take 100 times longer.
 export OMP_WAIT_POLICY = PASSIVE
 
@@ -26,8 +27,9 @@ serve: install  ## Start the service on this machine and stay (see: .venv/bin/re
 demo: install  ## Do the whole job once on drawn X-rays: leaves a zip and a contact sheet in demo/
 	.venv/bin/python -m samples.demo
 
+# Processes that the tests start would compile all our code again each, were they not to keep what they compiled.
 test: install  ## Run all tests, those against a real Redis and a real PostgreSQL included
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 chaos: install  ## Kill whatever runs a job, at random, 200 times (KILLS=1000 for more), and see that nothing is lost
 	OMP_NUM_THREADS=1 .venv/bin/python tests/faults/chaos.py --kills $(KILLS) --seed $(SEED)

@@ -36,7 +36,7 @@ class Postgres:
 
     def start(self) -> None:
         options = [f"port={self._port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={self._home}"]
-        options.append(f"fsync={'on' if self._durable else 'off'}")
+        options += ["fsync=on"] if self._durable else ["fsync=off", "full_page_writes=off", "autovacuum=off"]
         arguments = [part for option in options for part in ("-c", option)]
         command = [self._binaries / "postgres", "-D", self._data, *arguments]
         with (self._home / "log").open("ab") as log:

@@ -4,20 +4,24 @@ import os
 import resource
 import sys
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from shared.errors import NotConfigured
 from shared.settings import Settings
 
+if TYPE_CHECKING:
+    import torch
 
-def choose(wanted: str) -> torch.device:
+
+def choose(wanted: str) -> "torch.device":
     """The device for `wanted`: `auto` takes the first GPU or else the CPU, everything else is meant as it is said.
 
     Raises:
         NotConfigured: it is not there. A job meant for a GPU would run a hundred times longer on a CPU, so that is
             never done silently.
     """
+    import torch
+
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -32,14 +36,14 @@ def choose(wanted: str) -> torch.device:
     return device
 
 
-def samplers(device: torch.device, wanted: int) -> int:
-    """How many samplers to run at once; 0 asks for what suits the device.
+def samplers(kind: str, wanted: int) -> int:
+    """How many samplers to run at once; 0 asks for what suits the kind of device.
 
     On a CPU that is one a core: small models gain little from a second thread (docs/benchmarks.md).
     """
     if wanted:
         return wanted
-    if device.type != "cpu":
+    if kind != "cpu":
         return 1
     return min(cores(), 8)
 
@@ -59,16 +63,20 @@ def cores() -> int:
     return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) or 1
 
 
-def describe(device: torch.device) -> str:
+def describe(device: "torch.device") -> str:
     """A few words for people: `cpu`, or `cuda:0, NVIDIA H200`."""
     if device.type == "cuda":
+        import torch
+
         return f"cuda:{device.index or 0}, {torch.cuda.get_device_name(device)}"
     return device.type
 
 
-def memory(device: torch.device) -> tuple[int, int]:
+def memory(device: "torch.device") -> tuple[int, int]:
     """Bytes in use on the device, by whomever, and bytes it has; on a CPU those of this process, and of the machine."""
     if device.type == "cuda":
+        import torch
+
         free, total = torch.cuda.mem_get_info(device)
         return total - free, total
     page = os.sysconf("SC_PAGE_SIZE")
@@ -83,12 +91,17 @@ def memory(device: torch.device) -> tuple[int, int]:
 def main() -> int:
     """Print the device, and on a second line how many samplers suit it."""
     settings = Settings()
-    try:
-        device = choose(settings.device)
-    except NotConfigured as error:
-        sys.stderr.write(f"{error.detail}\n")
-        return 3
-    sys.stdout.write(f"{describe(device)}\n{samplers(device, settings.samplers)}\n")
+    if settings.device == "cpu":
+        # The answer is known without torch, which takes seconds to import.
+        words, kind = "cpu", "cpu"
+    else:
+        try:
+            device = choose(settings.device)
+        except NotConfigured as error:
+            sys.stderr.write(f"{error.detail}\n")
+            return 3
+        words, kind = describe(device), device.type
+    sys.stdout.write(f"{words}\n{samplers(kind, settings.samplers)}\n")
     return 0
 
 

@@ -43,9 +43,11 @@ def _trace(area: NDArray[np.bool_], xa: float, ya: float, xb: float, yb: float) 
     height, width = area.shape
     first, last = max(int(np.floor(ya + ROUNDING)), 0), min(int(np.ceil(yb - ROUNDING)), height)
     rows = np.arange(first, last)
-    slope = (xb - xa) / (yb - ya) if yb > ya else 0.0
-    enters = xa + slope * (np.clip(rows, ya, yb) - ya)
-    leaves = xa + slope * (np.clip(rows + 1, ya, yb) - ya) if yb > ya else np.full(len(rows), xb)
+    # As a share of the edge's height, which may be next to nothing: a slope could be more than a number holds.
+    if yb > ya:
+        enters, leaves = (xa + (np.clip(at, ya, yb) - ya) / (yb - ya) * (xb - xa) for at in (rows, rows + 1))
+    else:
+        enters, leaves = np.full(len(rows), xa), np.full(len(rows), xb)
     left = np.clip(np.floor(np.minimum(enters, leaves) + ROUNDING), 0, width).astype(int)
     right = np.clip(np.ceil(np.maximum(enters, leaves) - ROUNDING), 0, width).astype(int)
     for row, start, end in zip(rows, left, right, strict=True):

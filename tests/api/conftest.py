@@ -5,12 +5,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from application import make_application
 from fastapi import FastAPI
 from live import serving
 from service import MAX_UPLOAD, Service
 from starlette.testclient import TestClient
 
-from api.main import create_app
 from shared.db import Sessions
 from shared.models import Prior
 from shared.queue import Task
@@ -19,10 +19,10 @@ from shared.storage import Folder
 
 
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, new_sqlite: Callable[[Path], str], tmp_path: Path) -> str:
     """SQLite, unless the test is marked `on_both_databases`: most of what is tested here asks no database."""
     if getattr(request, "param", "sqlite") == "sqlite":
-        return f"sqlite:///{tmp_path / 'regrow.db'}"
+        return new_sqlite(tmp_path / "regrow.db")
     url: str = request.getfixturevalue("postgres_url")
     return url
 
@@ -39,7 +39,7 @@ def make_app(sessions: Sessions, storage: Folder, tmp_path: Path, hints: list[Ta
     with sessions.write() as session:
         session.add(Prior(name="builtin", sha256="a" * 64, native_size=128, multiple=16, size=7, card="# Built-in"))
     settings = Settings(data=tmp_path, max_upload_bytes=MAX_UPLOAD, max_items=500, _env_file=None)
-    return lambda fresh: create_app(settings, sessions, storage, hints.append, lambda: None, fresh=fresh)
+    return lambda fresh: make_application(settings, sessions, storage, hints.append, lambda: None, fresh=fresh)
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from application import make_application
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
-from api.main import create_app
 from shared import keys
 from shared.db import Sessions, now
 from shared.models import ApiKey
@@ -50,5 +50,5 @@ def app_client(
 ) -> TestClient:
     """The application with such settings, asked at that address."""
     made = Settings.model_validate({"data": storage.root.parent, **settings})
-    app = create_app(made, sessions, storage, hints.append, lambda: None, fresh=0.0)
+    app = make_application(made, sessions, storage, hints.append, lambda: None, fresh=0.0)
     return TestClient(app, base_url=base_url, raise_server_exceptions=False)

@@ -1,5 +1,7 @@
 """Is it there, and can it work?"""
 
+import logging
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +10,6 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from api.main import create_app, from_settings
-from migrations import upgrade
 from shared import queue, workers
 from shared.db import Sessions, make_sessions
 from shared.errors import NotConfigured
@@ -106,12 +107,15 @@ def test_a_storage_that_cannot_be_written_is_named(sessions: Sessions, tmp_path:
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """Nothing but a data folder is set."""
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+    """Nothing but a data folder is set; other tests log as they did."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REGROW_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("REGROW_BROKER_URL", raising=False)
-    return monkeypatch
+    yield monkeypatch
+    root.handlers[:], root.level = handlers, level
 
 
 def test_without_a_broker_it_does_not_start_and_says_what_to_set(environment: pytest.MonkeyPatch) -> None:
@@ -119,11 +123,11 @@ def test_without_a_broker_it_does_not_start_and_says_what_to_set(environment: py
         from_settings()
 
 
-def test_it_starts_as_the_environment_says(environment: pytest.MonkeyPatch, redis_url: str) -> None:
+def test_it_starts_as_the_environment_says(
+    environment: pytest.MonkeyPatch, new_sqlite: Callable[[Path], str], redis_url: str
+) -> None:
     environment.setenv("REGROW_BROKER_URL", redis_url)
-    sessions = make_sessions(Settings(_env_file=None).database)
-    upgrade(sessions.engine)
-    sessions.dispose()
+    new_sqlite(Settings(_env_file=None).data / "regrow.db")
     app = from_settings()
     with TestClient(app, base_url="http://localhost") as client:
         assert client.get("/readyz").json()["parts"]["broker"] == "ok"

@@ -279,7 +279,7 @@ def test_an_upload_deleted_while_a_piece_comes_leaves_nothing(live: Service) -> 
     stored = live.storage.path(upload_key(path.rpartition("/")[2]))
     with sending(live, path, 0, len(FILE)) as connection:
         connection.sendall(FILE[:500])
-        until(stored.exists, 20, "the request adds to it")
+        until(stored.exists, 60, "the request adds to it")
         assert live.client.delete(path, headers=TUS).status_code == 204
         sweep(live.sessions, live.storage)
         connection.sendall(FILE[500:])
@@ -365,9 +365,9 @@ def test_what_came_before_a_connection_broke_is_kept(live: Service, monkeypatch:
     with sending(live, path, 0, len(FILE)) as connection:
         connection.sendall(FILE[:1234])
         # What the server has not handed over yet is lost with the connection.
-        until(lambda: sum(came) == 1234, 20, "it came")
+        until(lambda: sum(came) == 1234, 60, "it came")
         assert live.get(path)["offset"] == 0
-    until(lambda: live.get(path)["offset"] == 1234, 20, "what came is kept")
+    until(lambda: live.get(path)["offset"] == 1234, 60, "what came is kept")
     assert add(live, path, 1234, FILE[1234:]).headers["regrow-dataset"]
     assert live.storage.read(upload_key(path.rpartition("/")[2])) == FILE
 
@@ -377,7 +377,7 @@ def test_a_sender_who_comes_again_ends_its_connection_of_before(live: Service) -
     stored = live.storage.path(upload_key(path.rpartition("/")[2]))
     with sending(live, path, 0, len(FILE)) as connection:
         connection.sendall(FILE[:500])
-        until(stored.exists, 20, "the first request adds to it")
+        until(stored.exists, 60, "the first request adds to it")
         answer = add(live, path, 0, FILE)
         assert answer.headers["regrow-dataset"]
         assert connection.recv(100).startswith(b"HTTP/1.1 423 ")
@@ -421,7 +421,7 @@ def test_of_a_long_piece_something_is_kept_on_the_way(live: Service, monkeypatch
     path = announced(live)
     with sending(live, path, 0, len(FILE)) as connection:
         connection.sendall(FILE[:2900])
-        until(lambda: live.get(path)["offset"] >= 2000, 20, "a part is kept")
+        until(lambda: live.get(path)["offset"] >= 2000, 60, "a part is kept")
         upload_id = path.rpartition("/")[2]
         assert live.get(path)["offset"] <= live.storage.path(upload_key(upload_id)).stat().st_size
 

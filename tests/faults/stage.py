@@ -26,7 +26,7 @@ from shared.states import ItemState
 
 HERE = Path(__file__).parent
 TESTS = HERE.parent
-SPEC = {"prior": "tiny", "variants": 2, "sampler": {"steps": 5, "enter": 1}, "canvas": {"long_side": 32}}
+SPEC = {"prior": "tiny", "variants": 2, "sampler": {"steps": 5, "enter": 1, "finish": 1}, "canvas": {"long_side": 32}}
 SLOW = 0.25
 """Seconds a step, so that what dies dies in the middle of an item."""
 

@@ -28,7 +28,8 @@ pytestmark = pytest.mark.slow
 def served(home: Path) -> Iterator[tuple["subprocess.Popen[bytes]", Client]]:
     """A `regrow serve` that is ready. When the block ends, so does the launcher, by SIGKILL."""
     port = free_port()
-    env = {"REGROW_PRIORS": str(home / "priors"), "REGROW_SAMPLERS": "2", "REGROW_MIN_FREE_GB": "0"}
+    env = {"REGROW_PRIORS": str(home / "priors"), "REGROW_MIN_FREE_GB": "0"}
+    env |= {"REGROW_DEVICE": "cpu", "REGROW_SAMPLERS": "2"}
     env |= {"REGROW_LEASE_SECONDS": "5", "REGROW_RENEW_SECONDS": "1", "REGROW_SWEEP_SECONDS": "1"}
     command = [sys.executable, "-m", "regrow", "serve", "--port", str(port), "--data", str(home / "data")]
     with (home / "console").open("ab") as console:

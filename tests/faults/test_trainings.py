@@ -27,12 +27,13 @@ pytestmark = pytest.mark.slow
 EVERY = 5
 UNET = "unet/diffusion_pytorch_model.safetensors"
 TINY = {
+    "init": "tiny",
     "crop": 16,
     "image_side": 32,
     "denoiser_side": 16,
     "autoencoder_steps": 10,
     "autoencoder_batch": 2,
-    "denoiser_steps": 90,
+    "denoiser_steps": 200,
     "denoiser_batch": 2,
     "checkpoint_every": EVERY,
     "sample_every": 50,

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from live import free_port, until
 from sqlalchemy import select, update
 
 import regrow
-from migrations import upgrade
 from shared.db import Sessions, make_sessions
 from shared.errors import Locked
 from shared.models import Dataset, Upload
@@ -37,12 +36,10 @@ pytestmark = pytest.mark.slow
 
 
 class Api:
-    """The API as a process of its own, which can be killed and started again."""
+    """The API as a process of its own, which can be killed and started again. It has the database at `url`."""
 
-    def __init__(self, data: Path) -> None:
-        url = f"sqlite:///{data / 'regrow.db'}"
+    def __init__(self, data: Path, url: str) -> None:
         self.sessions: Sessions = make_sessions(url)
-        upgrade(self.sessions.engine)
         self.storage = Folder(data / "storage")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -61,6 +58,15 @@ class Api:
     def again(self) -> None:
         self.kill()
         self.start()
+
+    def clear(self) -> None:
+        """Forget all that came, and be there for the next test."""
+        with self.sessions.write() as session:
+            for row in (*session.scalars(select(Upload)), *session.scalars(select(Dataset))):
+                session.delete(row)
+        shutil.rmtree(self.storage.root / "uploads", ignore_errors=True)
+        if self._process is None or self._process.poll() is not None:
+            self.start()
 
     def uploads(self) -> list[Upload]:
         with self.sessions.read() as session:
@@ -87,15 +93,20 @@ class Api:
             return False
 
 
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[Api]:
-    data = tmp_path / "data"
-    data.mkdir()
-    made = Api(data)
-    made.start()
+@pytest.fixture(scope="module")
+def _api(tmp_path_factory: pytest.TempPathFactory, new_sqlite: Callable[[Path], str]) -> Iterator[Api]:
+    data = tmp_path_factory.mktemp("data")
+    made = Api(data, new_sqlite(data / "regrow.db"))
     yield made
     made.fleet.end()
     made.sessions.dispose()
+
+
+@pytest.fixture
+def api(_api: Api) -> Api:
+    """The API, which runs and to which nothing has come."""
+    _api.clear()
+    return _api
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from shared.states import ItemState, Wait
 pytestmark = pytest.mark.slow
 
 MACHINES = ("api", "one", "two", "sweep")
-QUICK = {"variants": 2, "sampler": {"steps": 8}, "canvas": {"long_side": 64}}
+QUICK = {"variants": 2, "sampler": {"steps": 8, "finish": 1}, "canvas": {"long_side": 64}}
 
 
 @dataclass

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +14,6 @@ import pytest
 from fleet import Fleet
 from live import free_port, until
 
-from migrations import upgrade
 from regrow.client import Client
 from regrow.errors import ClientError
 from samples.phantoms import write_dataset
@@ -37,13 +36,11 @@ def watched_by(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, watched_by: Path, redis_url: str) -> Iterator[Fleet]:
+def fleet(tmp_path: Path, new_sqlite: Callable[[Path], str], watched_by: Path, redis_url: str) -> Iterator[Fleet]:
     data = tmp_path / "data"
-    data.mkdir()
-    url = f"sqlite:///{data / 'regrow.db'}"
+    url = new_sqlite(data / "regrow.db")
     made = Fleet(data, url, redis_url, PYTHONPATH=str(WATCHED), WATCHED_BY=str(watched_by), REGROW_LOG_LEVEL="debug")
     sessions = make_sessions(url)
-    upgrade(sessions.engine)
     with sessions.write() as session:
         priors.register(session, "builtin", BUILTIN)
     sessions.dispose()
@@ -85,7 +82,7 @@ def test_a_whole_job_speaks_to_nobody_and_logs_no_name(fleet: Fleet, watched_by:
         assert rejected["state"] == "rejected"
         assert NAME in rejected["problems"][0]["where"]
         dataset = regrow.wait_dataset(regrow.upload(good, name=NAME)["id"])
-        spec = {"dataset_id": dataset["id"], "name": NAME, "variants": 1, "sampler": {"steps": 4}}
+        spec = {"dataset_id": dataset["id"], "name": NAME, "variants": 1, "sampler": {"steps": 4, "finish": 2}}
         job = regrow.wait_job(regrow.create_job(spec)["id"])
         assert job["state"] == "succeeded"
         regrow.download(job["id"], tmp_path / "out.zip")

@@ -16,7 +16,7 @@ from worker.priors.diffusers import BUILTIN
 pytestmark = pytest.mark.slow
 
 
-QUICK = {"variants": 3, "sampler": {"steps": 15}, "canvas": {"long_side": 64}}
+QUICK = {"variants": 3, "sampler": {"steps": 12, "finish": 1}, "canvas": {"long_side": 64}}
 
 
 @pytest.fixture

@@ -35,6 +35,19 @@ from shared.stretches import Noted
 from worker.archive import build_next
 from worker.ingest import check_next
 
+_at_work = threading.Event()
+"""Whether a test of this folder runs: between them, and through the tests of others, the service's worker rests."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    _at_work.set()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    _at_work.clear()
+
 
 @dataclass
 class Request:
@@ -135,6 +148,7 @@ def _service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     yield service
     server.should_exit = True
     over.set()
+    _at_work.set()
     for thread in threads:
         thread.join()
     listener.close()
@@ -217,7 +231,7 @@ def bad_zip(tmp_path: Path) -> Path:
 
 def _work(settings: Settings, service: Service, over: threading.Event) -> None:
     """Checks and packs as the workers do; the new image is the old one with a black corner."""
-    while not over.wait(0.02):
+    while _at_work.wait() and not over.wait(0.02):
         check_next(settings, service.sessions, service.storage)
         if not service.open.is_set():
             continue

@@ -237,7 +237,7 @@ def test_an_archive_that_was_pruned_is_built_again_and_is_the_same(client, servi
     for _ in range(2):
         with service.sessions.write() as session:
             archives.prune(session, -60)
-        until(lambda: "archive pruned" in run("status", finished["id"]).stdout, 20, "it is told")
+        until(lambda: "archive pruned" in run("status", finished["id"]).stdout, 60, "it is told")
         result = run("download", finished["id"], "-o", tmp_path / "out.zip")
         assert result.exit_code == 0, result.stderr
         assert "archive ready" in result.stdout

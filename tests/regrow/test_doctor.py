@@ -1,6 +1,7 @@
 """What the doctor finds, each time in something that is really broken."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,6 @@ from sqlalchemy import text
 from tiny_prior import write_tiny_prior
 from typer.testing import CliRunner
 
-from migrations import upgrade
 from regrow import doctor
 from regrow.cli import app
 from regrow.doctor import Finding
@@ -37,15 +37,6 @@ def found(data: Path) -> dict[str, Finding]:
 
 def faults(data: Path) -> dict[str, Finding]:
     return {part: finding for part, finding in found(data).items() if finding.state != "ok"}
-
-
-def migrated(path: Path) -> str:
-    """URL of an SQLite database in its newest form."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sessions = make_sessions(f"sqlite:///{path}")
-    upgrade(sessions.engine)
-    sessions.dispose()
-    return f"sqlite:///{path}"
 
 
 def test_before_the_first_start_all_is_well_and_nothing_is_made(tmp_path: Path) -> None:
@@ -97,11 +88,13 @@ def test_sqlite_on_a_network_file_system_is_warned_of(tmp_path: Path, environmen
         ("9999", "of a newer Regrow", "Install the newer one"),
     ],
 )
-def test_a_database_of_another_version_is_found(tmp_path: Path, revision: str | None, wrong: str, advice: str) -> None:
+def test_a_database_of_another_version_is_found(
+    tmp_path: Path, new_sqlite: Callable[[Path], str], revision: str | None, wrong: str, advice: str
+) -> None:
     if revision is None:
         (tmp_path / "regrow.db").touch()
     else:
-        sessions = make_sessions(migrated(tmp_path / "regrow.db"))
+        sessions = make_sessions(new_sqlite(tmp_path / "regrow.db"))
         with sessions.write() as session:
             session.execute(text("UPDATE alembic_version SET version_num = :to"), {"to": revision})
         sessions.dispose()
@@ -172,7 +165,7 @@ def test_all_is_well_where_it_is(
 
 
 def test_device_priors_and_processes_that_are_not_there_are_found_and_the_command_ends_with_6(
-    tmp_path: Path, environment: pytest.MonkeyPatch
+    tmp_path: Path, new_sqlite: Callable[[Path], str], environment: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "priors"
     for name in ("good", "cut", "empty"):
@@ -182,7 +175,7 @@ def test_device_priors_and_processes_that_are_not_there_are_found_and_the_comman
     (folder / "empty" / "unet" / "config.json").unlink()
     environment.setenv("REGROW_PRIORS", str(folder))
     environment.setenv("REGROW_DEVICE", "cuda:99")
-    sessions = make_sessions(migrated(tmp_path / "regrow.db"))
+    sessions = make_sessions(new_sqlite(tmp_path / "regrow.db"))
     with sessions.write() as session:
         priors.register(session, "good", folder / "good").sha256 = "0" * 64
     sessions.dispose()

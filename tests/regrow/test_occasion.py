@@ -17,7 +17,8 @@ from regrow import cli
 from samples.phantoms import write_dataset
 
 ROOT = Path(cli.__file__).parents[1]
-PATIENCE = 300.0
+PATIENCE = 600.0
+ONE_SAMPLER = {"REGROW_DEVICE": "cpu", "REGROW_SAMPLERS": "1"}
 
 
 def ours(data: Path) -> list[psutil.Process]:
@@ -43,7 +44,7 @@ def expanding(folder: Path) -> Iterator["tuple[subprocess.Popen[bytes], Path]"]:
         command = subprocess.Popen(
             [sys.executable, "-c", start, *map(str, wanted)],
             cwd=ROOT,
-            env={"PATH": "/usr/bin:/bin", "REGROW_DATA": str(folder / "data"), "REGROW_DEVICE": "cpu"},
+            env={"PATH": "/usr/bin:/bin", "REGROW_DATA": str(folder / "data"), **ONE_SAMPLER},
             stdout=out,
             stderr=out,
             process_group=0,

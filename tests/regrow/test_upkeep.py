@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -42,7 +42,15 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def rows(data: Path) -> Iterator[Sessions]:
+def rows(data: Path, new_sqlite: Callable[[Path], str]) -> Iterator[Sessions]:
+    sessions = make_sessions(new_sqlite(data / "regrow.db"))
+    yield sessions
+    sessions.dispose()
+
+
+@pytest.fixture
+def grown(data: Path) -> Iterator[Sessions]:
+    """Sessions on a database that was brought to its newest form from nothing."""
     sessions = make_sessions(f"sqlite:///{data / 'regrow.db'}")
     upgrade(sessions.engine)
     yield sessions
@@ -221,17 +229,17 @@ def test_without_pg_dump_it_is_told_what_to_do(
 
 
 def test_before_a_migration_an_sqlite_database_is_copied_and_the_last_three_copies_stay(
-    data: Path, rows: Sessions
+    data: Path, grown: Sessions
 ) -> None:
     (newest,) = revisions(data / "regrow.db")
     assert list(data.glob("*.before-migration-from-*")) == [], "nothing is copied of an empty one"
-    upgrade(rows.engine)
+    upgrade(grown.engine)
     assert list(data.glob("*.before-migration-from-*")) == [], "or where nothing is to be done"
-    with rows.write() as session:
+    with grown.write() as session:
         session.add(Dataset(owner="local", name="before"))
     for _ in range(4):
-        back_to_the_first(rows)
-        copy = upgrade(rows.engine)
+        back_to_the_first(grown)
+        copy = upgrade(grown.engine)
         assert copy is not None
     copies = sorted(data.glob("*.before-migration-from-*"))
     assert (len(copies), copies[-1]) == (3, copy)

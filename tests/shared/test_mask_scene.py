@@ -104,6 +104,12 @@ def test_a_polygon_that_is_a_rectangle_labels_what_its_box_does(p: Placement, sh
     assert (labelled_area(both, 0, "polygons") == labelled_area(both, 0, "boxes")).all()
 
 
+def test_an_edge_that_falls_by_next_to_nothing_is_level() -> None:
+    fallen, level = (polygon_area(np.array([(1.0, 0.0), (7.0, low), (4.0, 3.0)]), 4, 8) for low in (5e-324, 0.0))
+    assert (fallen == level).all()
+    assert level[0, 1:7].all()
+
+
 def test_an_edge_along_the_border_of_pixels_takes_those_of_one_side_only() -> None:
     shares = np.array([(0.29, 0.57), (0.58, 0.57), (0.58, 0.7), (0.29, 0.7)])
     assert 0.29 * 100 < 29

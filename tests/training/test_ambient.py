@@ -53,6 +53,7 @@ def guessed_psnr(folder: Path) -> float:
     return float(10 * torch.log10(4 / (guess - as_floats(CLEAN)).square().mean()))
 
 
+@pytest.mark.slow
 def test_damaged_pictures_teach_undamaged_ones(tiny: Path, tmp_path: Path) -> None:
     """Trained on pictures with holes, the recipe that knows of them guesses whole ones better than the naive one."""
     steps = {"autoencoder_steps": 150, "denoiser_steps": 250, "checkpoint_every": 1000, "sample_every": 1000}

@@ -17,7 +17,13 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
 def numbers(**changes: Any) -> TrainingSettings:
-    return settings(recipe="lora", denoiser_rate=3e-3, denoiser_batch=16, average=0.9, **changes)
+    return settings(**{"recipe": "lora", "denoiser_rate": 3e-3, "denoiser_batch": 16, "average": 0.9} | changes)
+
+
+def learning(steps: int) -> TrainingSettings:
+    """Quick learning, undisturbed."""
+    quick = {"denoiser_rate": 1e-2, "rank": 16, "checkpoint_every": 1000, "sample_every": 1000}
+    return numbers(denoiser_steps=steps, **quick)
 
 
 def finished(folder: Path) -> dict[str, Any]:
@@ -28,20 +34,28 @@ def finished(folder: Path) -> dict[str, Any]:
 
 def test_adapters_learn(stable_diffusion: Path, tmp_path: Path) -> None:
     """The same seed, after one step and after many: the noise in held-out pictures is found better."""
-    for folder, steps in (("little", 1), ("much", 200)):
-        changes = {"denoiser_steps": steps, "checkpoint_every": 1000, "sample_every": 1000, "rank": 16}
-        run(tmp_path / folder, numbers(**changes), init=stable_diffusion, loaders=pictures(60))
+    for folder, steps in (("little", 1), ("much", 100)):
+        run(tmp_path / folder, learning(steps), init=stable_diffusion, loaders=pictures(60))
     little, much = (finished(tmp_path / folder)["card"]["held_out_loss"] for folder in ("little", "much"))
     assert much < 0.9 * little
 
 
-def test_only_attention_is_adapted_and_only_adapters_are_kept(stable_diffusion: Path, tmp_path: Path) -> None:
-    run(tmp_path / "training", numbers(), init=stable_diffusion)
-    kept = checkpoints.load(tmp_path / "training" / checkpoints.CHECKPOINT)
+@pytest.fixture(scope="module")
+def whole(stable_diffusion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an adaptation that ran to its end."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder, numbers(), init=stable_diffusion)
+    return folder
+
+
+def test_only_attention_is_adapted_and_only_adapters_are_kept(
+    stable_diffusion: Path, whole: Path, tmp_path: Path
+) -> None:
+    kept = checkpoints.load(whole / checkpoints.CHECKPOINT)
     assert kept is not None
     assert kept["weights"]["vae"] == {}
     assert all("lora_" in name for name in kept["weights"]["unet"])
-    install(tmp_path / "training", tmp_path / "adapted", name="adapted", about={})
+    install(whole, tmp_path / "adapted", name="adapted", about={})
     before, after = load_file(stable_diffusion / UNET), load_file(tmp_path / "adapted" / UNET)
     assert before.keys() == after.keys()
     changed = {name for name, values in before.items() if not torch.equal(values, after[name])}
@@ -67,12 +81,11 @@ def test_what_is_installed_is_a_prior_that_predicts_as_the_adapted_one(stable_di
     assert json.loads((tmp_path / "adapted" / CARD).read_text())["steps"]["autoencoder"] == 0
 
 
-def test_a_stopped_adaptation_ends_with_the_same_weights(stable_diffusion: Path, tmp_path: Path) -> None:
-    run(tmp_path / "whole", numbers(), init=stable_diffusion)
+def test_a_stopped_adaptation_ends_with_the_same_weights(stable_diffusion: Path, whole: Path, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         run(tmp_path / "stopped", numbers(), init=stable_diffusion, on_step=stop_when(lambda p: p.step == 3))
     run(tmp_path / "stopped", numbers(), init=stable_diffusion)
-    ours, theirs = (finished(tmp_path / folder)["unet"] for folder in ("stopped", "whole"))
+    ours, theirs = finished(tmp_path / "stopped")["unet"], finished(whole)["unet"]
     assert all(torch.equal(values, theirs[name]) for name, values in ours.items())
 
 
@@ -87,9 +100,8 @@ def test_it_needs_a_prior_with_a_prompt(stable_diffusion: Path, tiny: Path, tmp_
 
 def test_one_that_predicts_v_is_adapted_and_xl_is_refused(tmp_path: Path) -> None:
     write_tiny_stable_diffusion(tmp_path / "two", "sd2")
-    for folder, steps in (("little", 1), ("much", 100)):
-        changes = {"denoiser_steps": steps, "checkpoint_every": 1000, "sample_every": 1000, "rank": 16}
-        run(tmp_path / folder, numbers(**changes), init=tmp_path / "two", loaders=pictures(60))
+    for folder, steps in (("little", 1), ("much", 60)):
+        run(tmp_path / folder, learning(steps), init=tmp_path / "two", loaders=pictures(60))
     little, much = (finished(tmp_path / folder)["card"]["held_out_loss"] for folder in ("little", "much"))
     assert much < 0.95 * little
     install(tmp_path / "much", tmp_path / "adapted", name="adapted", about={})

@@ -1,21 +1,16 @@
-"""A browser, and the real service that it looks at: everything `regrow serve` starts, on small phantoms."""
+"""A browser, and small phantoms in the real service that it looks at."""
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from live import free_port, until
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from regrow import Client
-from regrow.errors import ClientError
 from samples.phantoms import write_dataset
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -38,22 +33,6 @@ def browser() -> Iterator[Browser]:
         launched = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield launched
         launched.close()
-
-
-@pytest.fixture(scope="session")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a service that is ready to work."""
-    data, port = tmp_path_factory.mktemp("served"), free_port()
-    command = [sys.executable, "-m", "regrow", "serve", "--port", str(port), "--data", str(data)]
-    environment = os.environ | {"REGROW_SAMPLERS": "1", "REGROW_THREADS": "1", "REGROW_SWEEP_SECONDS": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    try:
-        with Client(f"http://127.0.0.1:{port}") as regrow:
-            until(lambda: _ready(regrow), 400, "the service is ready")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
 
 
 @pytest.fixture
@@ -112,10 +91,3 @@ def tiny(address: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     with Client(address) as client:
         dataset = client.wait_dataset(client.upload(path)["id"])["id"]
     return {"dataset_id": dataset, "autoencoder_batch": 2, "denoiser_batch": 2, **sides, **steps}
-
-
-def _ready(regrow: Client) -> bool:
-    try:
-        return regrow.ready()["ready"]
-    except ClientError:
-        return False

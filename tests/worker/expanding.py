@@ -5,13 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from shared.models import Item
 from worker import expand
 from worker.overlap import overlapping
+from worker.priors.diffusers import BUILTIN
 from worker.psld.prior import LatentPrior
 from worker.studio import Studio
+
+with_the_real_prior = pytest.mark.parametrize("prior_folder", [BUILTIN], ids=["real"], indirect=True)
+"""For a test that is about pictures: the prior named builtin is the one that comes with Regrow."""
 
 
 def nothing() -> None:

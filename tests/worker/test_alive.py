@@ -1,10 +1,10 @@
 """A container's health check."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from migrations import upgrade
 from shared import workers
 from shared.db import Sessions, make_sessions
 from shared.states import Wait
@@ -12,14 +12,12 @@ from worker import alive
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sessions:
+def here(tmp_path: Path, new_sqlite: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch) -> Sessions:
     """The database that the environment names, on a host named `two`."""
-    url = f"sqlite:///{tmp_path / 'regrow.db'}"
+    url = new_sqlite(tmp_path / "regrow.db")
     monkeypatch.setenv("REGROW_DATABASE_URL", url)
     monkeypatch.setattr("socket.gethostname", lambda: "two")
-    made = make_sessions(url)
-    upgrade(made.engine)
-    return made
+    return make_sessions(url)
 
 
 def test_only_a_worker_of_this_machine_that_was_seen_lately_is_well(

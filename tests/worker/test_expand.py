@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from expanding import expand_next, items, run, with_prior
+from expanding import expand_next, items, run, with_prior, with_the_real_prior
 from live import until
 from PIL import Image as Picture
 from sqlalchemy import select
@@ -36,8 +36,9 @@ def hashes(studio: Studio) -> dict[tuple[str, int], str | None]:
     return {(item.image.path, item.variant): item.result_sha256 for item in items(studio)}
 
 
+@with_the_real_prior
 def test_every_item_ends_done_with_an_image_of_its_sources_size_and_mode(studio: Studio, make_job: MakeJob) -> None:
-    make_job(variants=2)
+    make_job(variants=2, sampler={"steps": 3})
     run(studio)
     made = items(studio)
     assert [item.state for item in made] == [ItemState.DONE] * 6
@@ -181,7 +182,7 @@ def test_others_are_woken_while_the_first_items_are_sampled_if_more_waits(studio
     seen: list[list[ItemState]] = []
 
     def eps(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        until(lambda: bool(seen), 20, "others are woken")
+        until(lambda: bool(seen), 60, "others are woken")
         return real.eps(z, t)
 
     expand_next(with_prior(studio, eps=eps), wake=lambda: seen.append([item.state for item in items(studio)]))
@@ -247,7 +248,7 @@ def test_the_preset_reference_samples_each_item_alone_and_is_named_when_it_break
 
 def test_in_a_batch_only_the_item_at_fault_fails(studio: Studio, make_job: MakeJob) -> None:
     # Begun with noise, by which an item can be told.
-    from_noise = {"steps": 3, "enter": 1}
+    from_noise = {"steps": 3, "enter": 1, "finish": 1}
     make_job(variants=1, sampler=from_noise)
     run(studio)
     alone = hashes(studio)
@@ -334,6 +335,7 @@ def test_a_result_that_comes_after_the_lease_was_lost_leaves_no_file(studio: Stu
     assert not list(studio.storage.root.glob("jobs/**/*.*"))
 
 
+@with_the_real_prior
 def test_the_worker_hides_what_the_plan_says(studio: Studio, make_job: MakeJob) -> None:
     """With the whole picture as its measurement the model can at best copy; hidden pixels come out different."""
     job = make_job(variants=1, max_images=1, blend="none", output={"image_format": "png"}, sampler={"steps": 40})
@@ -380,18 +382,19 @@ def test_real_x_rays_come_out_at_their_own_size(
 
 
 @pytest.mark.slow
+@with_the_real_prior
 def test_a_canvas_larger_than_the_prior_gives_images_of_their_own_size_whose_boxes_are_not_told_by_their_sharpness(
     studio: Studio, make_job: MakeJob, tmp_path: Path
 ) -> None:
     path = tmp_path / "large.zip"
-    write_dataset(path, images=2, seed=1, size=(373, 454))
+    write_dataset(path, images=2, seed=1, size=(213, 260))
     sampler = {"preset": "balanced", "steps": 20}
-    job = make_job(path, variants=1, max_images=1, canvas={"long_side": 448}, sampler=sampler)
+    job = make_job(path, variants=1, max_images=1, canvas={"long_side": 256}, sampler=sampler)
     assert job.resolved["native_size"] == 128
     run(studio)
     (item,) = items(studio)
     assert item.state == ItemState.DONE
-    assert Picture.open(io.BytesIO(studio.storage.read(item.result_key or ""))).size == (373, 454)
+    assert Picture.open(io.BytesIO(studio.storage.read(item.result_key or ""))).size == (213, 260)
     assert item.measures is not None
     assert item.measures["psnr_kept"] > 20
     assert 0.6 < item.measures["box_tell"] < 1.4

@@ -86,6 +86,7 @@ def test_protected_pixels_of_written_files_are_the_originals_whatever_the_depth(
         assert area[21:39, 24:56].all()
 
 
+@expanding.with_the_real_prior
 def test_of_a_jpeg_the_largest_difference_is_measured_in_the_written_file_and_png_is_offered(
     studio: Studio, make_job: MakeJob
 ) -> None:
@@ -99,6 +100,7 @@ def test_of_a_jpeg_the_largest_difference_is_measured_in_the_written_file_and_pn
         assert 0 < np.abs(new[inside] - old[inside]).max() <= item.measures["largest_difference"] < 60
 
 
+@expanding.with_the_real_prior
 def test_a_tell_is_measured_against_soft_surroundings(studio: Studio, make_job: MakeJob, pictures: Path) -> None:
     """Around a copied box of noise a picture of 64 pixels cannot be as sharp, unless grain makes up for it."""
     make_job(pictures, variants=1, grain=False)
@@ -182,7 +184,7 @@ def test_a_mask_that_keeps_all_or_nothing_fails_its_item_in_words(
     ids=lambda operator: "-".join(map(str, operator["mask"].values())),
 )
 def test_an_item_is_made_with_every_kind(studio: Studio, make_job: MakeJob, mask: dict[str, Any]) -> None:
-    make_job(variants=1, max_images=1, operator=mask, sampler={"steps": 1})
+    make_job(variants=1, max_images=1, operator=mask, sampler={"steps": 1, "finish": 1})
     (item,) = run(studio)
     assert item.state == ItemState.DONE, item.error
     assert item.measures is not None

@@ -233,6 +233,7 @@ def test_what_changed_is_told_by_name() -> None:
     assert changes(row, here) == ["device: cuda:0, NVIDIA H200 then, cpu here"]
 
 
+@pytest.mark.slow
 def test_the_command_samples_tells_and_ends_with_what_it_found(expanded: Expanded, tiny: Path, tmp_path: Path) -> None:
     archive = expanded(variants=2)
 

@@ -156,8 +156,8 @@ def test_a_proxy_of_the_environment_has_no_say(
 def test_who_does_not_answer_is_asked_again_later(
     local: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook, "SECONDS", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
+    with monkeypatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as deaf:
+        patch.setattr(webhook, "SECONDS", 0.3)
         port = deaf.getsockname()[1]
         over(local, f"http://127.0.0.1:{port}/")
         row = deliver(local, signing(tmp_path))
