@@ -26,6 +26,7 @@ from starlette.testclient import TestClient
 import migrations
 from api.main import create_app
 from benchmarks import ground
+from benchmarks.tables import table
 from shared import datasets, jobs, packing
 from shared.datasets import Contents, NewImage
 from shared.formats.samples import Entry, Output
@@ -56,7 +57,7 @@ def ingest(images: int) -> None:
                 (f"{count:,}", *(f"{count / s:.0f}" for s in (bare, wall)), f"{bare / wall:.2f}", f"{peak:.0f}")
             )
             path.unlink()
-    ground.table(("images", "decoded a second", "checked a second", "ratio", "peak memory, MB"), rows)
+    table(("images", "decoded a second", "checked a second", "ratio", "peak memory, MB"), rows)
 
 
 def pack(megabytes: int) -> None:
@@ -83,14 +84,14 @@ def pack(megabytes: int) -> None:
             shutil.copyfileobj(source, file, 2**20)
         copied = time.perf_counter() - started
     rates = [f"{megabytes / seconds:.0f}" for seconds in (copied, packed)]
-    ground.table(("MB", "copied, MB/s", "packed, MB/s", "ratio"), [(megabytes, *rates, f"{copied / packed:.2f}")])
+    table(("MB", "copied, MB/s", "packed, MB/s", "ratio"), [(megabytes, *rates, f"{copied / packed:.2f}")])
 
 
 def scale(images: int, server: str | None, *, on_postgres: bool) -> None:
     """Writes the rows of sets of an eighth, a quarter, half and all of `images`, asks for last pages, makes a job."""
     rows = [(f"{count:,}", *_scaled(count, server, on_postgres=on_postgres)) for count in _steps(images)]
     header = ("images", "boxes", "accepted, s", "last page of images, ms", "job made, s", "last page of items, ms")
-    ground.table((*header, "peak memory, MB", "of it before, MB"), rows)
+    table((*header, "peak memory, MB", "of it before, MB"), rows)
 
 
 def _steps(images: int) -> Iterator[int]:

@@ -4,10 +4,15 @@ FLOPs and memory.
 The first row is the authors' way of running on the same prior: two branches of guidance with the same prompt, the
 denoiser's weights not frozen, and its activations computed again for the gradient, with gradients of its weights that
 nobody uses. The presets' rows are what a worker does. In each round every way has its turn, in a process of its own;
-seconds are the median of the rounds, memory the most of them, beyond what the loaded prior takes.
+seconds are the median of the rounds, memory the most of them, beyond what the loaded prior takes. On one thread of a
+CPU, seconds are the processor's, which other work prolongs least.
 
-A way with more steps than --most is timed with that many, and what the steps cost is scaled up. FLOPs are counted by
-torch on two short runs (multiplications and additions; matrix products and convolutions only).
+A way with more steps than --most is timed with that many and with half as many, and what a step costs is extrapolated;
+so is the finish. FLOPs are counted likewise, on shapes alone (multiplications and additions; matrix products and
+convolutions only), so that `--rounds 0` prints them in a minute, whatever the size of the prior.
+
+`--architecture sd1` takes the true architecture with random weights, and `--guidance-vae taesd` adds a row for each
+preset guided by an autoencoder of that size. `--parts` prints what denoiser, decoder, encoder and guide cost each.
 """
 
 import argparse
@@ -15,181 +20,239 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from numpy.typing import NDArray
 
+from benchmarks import architecture
 from benchmarks.fidelity import Counted
+from benchmarks.parts import PARTS, Flops, Parted, Parts
+from benchmarks.tables import table
+from benchmarks.theirs import Theirs
 from shared.spec import PRESETS, ExpansionSpec, ResolvedSpec, resolve
 from worker import recipe
+from worker.priors.autoencoders import Autoencoder
+from worker.priors.check import load_autoencoder
 from worker.priors.diffusers import BUILTIN, DiffusersPrior, load
-from worker.psld.prior import LatentPrior
+from worker.priors.single import ARCHITECTURES
 
 THEIRS = "as the authors run it"
+GUIDED = ", guided by a small one"
+TAESD = "taesd"
+
+_COUNTED = 2
+"""Steps that FLOPs are counted of: they are the same for each."""
+
+Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Of one image."""
+class Way:
+    """To run: a preset, perhaps as the authors do, perhaps guided by a smaller autoencoder."""
 
-    seconds: float
-    evaluations: float
-    teraflops: float
-    mebibytes: float
+    name: str
 
+    @property
+    def preset(self) -> str:
+        return "reference" if self.name == THEIRS else self.name.removesuffix(GUIDED)
 
-class Flops(TorchDispatchMode):
-    """Counts what is done within, on the way back too. (torch's own FlopCounterMode cannot look into `Recomputed`.)"""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func._overloadpacket)
-        if count is not None:
-            self.total += count(*args, **(kwargs or {}), out_val=found)
-        return found
+    @property
+    def guided(self) -> bool:
+        return self.name.endswith(GUIDED)
 
 
-class Recomputed(torch.autograd.Function):
-    """A function whose gradient computes it again, and with it the gradients of its weights, as the LDM code base does.
+@dataclass(frozen=True)
+class Networks:
+    """What a way runs on."""
 
-    It does so a block at a time and this the whole net at once, which costs the same time and more memory.
-    """
+    prior: Any
+    guide: Any | None
 
-    @staticmethod
-    def forward(ctx: Any, net: Any, t: Tensor, z: Tensor, *weights: Tensor) -> Tensor:
-        ctx.net, ctx.weights = net, weights
-        ctx.save_for_backward(t, z)
-        with torch.no_grad():
-            found: Tensor = net(z, t)
-        return found
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        t, z = ctx.saved_tensors
-        with torch.enable_grad():
-            z = z.detach().requires_grad_()
-            found = ctx.net(z, t)
-        return (None, None, *torch.autograd.grad(found, (z, *ctx.weights), gradients, allow_unused=True))
-
-
-class Theirs:
-    """A prior that costs what it costs in the authors' code."""
-
-    def __init__(self, prior: DiffusersPrior) -> None:
-        self._prior = prior
-        self._weights = list(prior._unet.requires_grad_(True).parameters())
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._prior, name)
-
-    def eps(self, z: Tensor, t: Tensor) -> Tensor:
-        both: Tensor = Recomputed.apply(self._prior.eps, t.repeat(2), z.repeat(2, 1, 1, 1), *self._weights)  # type: ignore[no-untyped-call]
-        unconditional, conditional = both.chunk(2)
-        return unconditional + 7.5 * (conditional - unconditional)
+    def parted(self, parts: Parts) -> "Networks":
+        guide = None if self.guide is None else Parted(self.guide, parts, guide=True)
+        return Networks(Parted(self.prior, parts), guide)
 
 
 def main() -> None:
-    given = _parser().parse_args()
+    parser = _parser()
+    given = parser.parse_args()
+    if given.most < 2:
+        parser.error("--most must be at least 2")
     torch.set_num_threads(given.threads)
     if given.way:
-        print(json.dumps(asdict(_measured(given, given.way))))
+        print(json.dumps(_timed(given, Way(given.way))))
         return
-    ways = [THEIRS, *given.presets]
-    found: dict[str, list[Cost]] = {way: [] for way in ways}
+    guided = [name + GUIDED for name in given.presets if given.guidance_vae and not PRESETS[name].reference]
+    ways = [Way(name) for name in (THEIRS, *given.presets, *guided)]
+    counted = {way: _counted(given, way) for way in ways}
+    found: dict[Way, list[dict[str, Any]]] = {way: [] for way in ways}
     for round_ in range(1, given.rounds + 1):
         for way in ways:
             found[way].append(_in_a_process(way))
-            print(f"round {round_}, {way}: {found[way][-1].seconds:.1f} s", file=sys.stderr, flush=True)
-    print("way                      steps  evaluations    TFLOP  fewer  s/image  faster     MiB")
-    theirs = Cost(*(median(column) for column in zip(*map(_values, found[THEIRS]), strict=True)))
-    for way, costs in found.items():
-        seconds, flops = median(cost.seconds for cost in costs), costs[0].teraflops
-        steps = PRESETS["reference" if way == THEIRS else way].steps
-        print(
-            f"{way:24} {steps:5}  {costs[0].evaluations:11.0f}  {flops:7.2f}  {theirs.teraflops / flops:4.1f}x  "
-            f"{seconds:7.1f}  {theirs.seconds / seconds:5.1f}x  {max(cost.mebibytes for cost in costs):6.0f}"
-        )
+            print(f"round {round_}, {way.name}: {found[way][-1]['seconds']:.1f} s", file=sys.stderr, flush=True)
+    timed = {way: _median(rounds) for way, rounds in found.items() if rounds}
+    _print(ways, counted, timed, given.parts)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=list(PRESETS), metavar="NAME")
     parser.add_argument("--prior", type=Path, default=BUILTIN, metavar="FOLDER", help="(default: the built-in one)")
+    parser.add_argument("--architecture", choices=ARCHITECTURES, help="with random weights, instead of a prior")
+    parser.add_argument("--guidance-vae", metavar=f"FOLDER|{TAESD}", help=f"{TAESD}: its size, with random weights")
     parser.add_argument("--long-side", type=int, help="of the canvas (default: the prior's own)")
+    parser.add_argument("--batch", type=int, default=1, help="images at once (default: %(default)s)")
+    parser.add_argument("--parts", action="store_true", help="also print what each part costs")
     parser.add_argument("--device", default="cpu", help="(default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--most", type=int, default=20, help="steps that are timed (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="0: FLOPs only (default: %(default)s)")
+    parser.add_argument("--most", type=int, default=20, help="steps that are timed, 2 at least (default: %(default)s)")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     return parser
 
 
-def _values(cost: Cost) -> list[float]:
-    return list(asdict(cost).values())
+def _print(
+    ways: Iterable[Way], counted: Mapping[Way, Numbers], timed: Mapping[Way, dict[str, Any]], parts: bool
+) -> None:
+    theirs = Way(THEIRS)
+    rows: list[list[object]] = []
+    for way in ways:
+        evaluations, flops = counted[way][0], counted[way][1:].sum()
+        row = [way.name, PRESETS[way.preset].steps, f"{evaluations:.0f}", f"{flops:.2f}"]
+        row.append(f"{counted[theirs][1:].sum() / flops:.1f}x")
+        if way in timed:
+            cost = timed[way]
+            row += [f"{cost['seconds']:.1f}", f"{timed[theirs]['seconds'] / cost['seconds']:.1f}x"]
+            row += [f"{flops / cost['seconds']:.2f}", f"{cost['bytes'] / 2**20:.0f}"]
+        rows.append(row)
+    header = ["way", "steps", "evaluations", "TFLOP", "fewer", "s/image", "faster", "TFLOP/s", "MiB"]
+    table(header if timed else header[:5], rows)
+    if parts:
+        print("\nTFLOP of an image")
+        table(["way", *PARTS], [[way.name, *(f"{value:.2f}" for value in counted[way][1:])] for way in ways])
+    if parts and timed:
+        print("\nSeconds of an image")
+        table(["way", *PARTS], [[way.name, *(f"{timed[way][part]:.1f}" for part in PARTS)] for way in ways])
 
 
-def _in_a_process(way: str) -> Cost:
+def _median(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of each number over the rounds; of memory the most."""
+    found = {name: median(each[name] for each in rounds) for name in rounds[0]}
+    return found | {"bytes": max(each["bytes"] for each in rounds)}
+
+
+def _in_a_process(way: Way) -> dict[str, Any]:
     """With a memory of its own."""
-    command = [sys.executable, "-m", "benchmarks.engine", *sys.argv[1:], "--way", way]
+    command = [sys.executable, "-m", "benchmarks.engine", *sys.argv[1:], "--way", way.name]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return Cost(**json.loads(done.stdout))
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
-def _measured(given: argparse.Namespace, way: str) -> Cost:
-    loaded = load(given.prior, given.device)
-    prior: LatentPrior = Theirs(loaded) if way == THEIRS else loaded
-    asked = {"dataset_id": "none", "canvas": {"long_side": given.long_side}}
-    spec = ExpansionSpec.model_validate(asked | {"sampler": {"preset": "reference" if way == THEIRS else way}})
-    resolved = resolve(spec, prior_sha256="", native_size=prior.native_size, multiple=prior.multiple)
-    few = resolved.model_copy(update={"steps": min(resolved.steps, given.most)})
-    at_rest = _memory(given.device, reset=True)
-    _run(prior, resolved.model_copy(update={"steps": 1, "finish": min(resolved.finish, 1)}))  # warms up
-    started = time.perf_counter()
-    evaluations = _run(prior, few)
-    seconds = time.perf_counter() - started
-    used = _memory(given.device) - at_rest
-    scale = resolved.steps / few.steps
-    return Cost(seconds * scale, evaluations * scale, _teraflops(prior, resolved), used / 2**20)
+def _counted(given: argparse.Namespace, way: Way) -> Numbers:
+    """Network evaluations, and TFLOP of each of PARTS, for an image: of shapes on the device `meta`, without values."""
+    networks = _networks(given, way, "meta")
+    resolved = _resolved(given, way, networks)
+
+    def measure(steps: int, finish: int) -> Numbers:
+        parts = Parts(torch.device("meta"))
+        with Flops(parts) as flops:
+            few = resolved.model_copy(update={"steps": steps, "finish": finish})
+            evaluations = _run(networks.parted(parts), few, 1)
+        return np.array([evaluations, *(value / 1e12 for value in flops.of.values())])
+
+    return whole(measure, resolved.steps, resolved.finish, _COUNTED)
 
 
-def _teraflops(prior: LatentPrior, resolved: ResolvedSpec) -> float:
-    """Of the whole run, from runs of a few and of twice as many steps."""
-    few = max(1, min(resolved.steps // 2, 10))
-    counted = []
-    for steps in (few, 2 * few):
-        with Flops() as flops:
-            _run(prior, resolved.model_copy(update={"steps": steps}))
-        counted.append(flops.total)
-    a_step = (counted[1] - counted[0]) / few
-    return float(counted[0] + a_step * (resolved.steps - few)) / 1e12
+def _timed(given: argparse.Namespace, way: Way) -> dict[str, Any]:
+    """Seconds and memory of an image."""
+    networks = _networks(given, way, given.device)
+    resolved = _resolved(given, way, networks)
+    device = torch.device(given.device)
+    alone = device.type == "cpu" and given.threads == 1
+    clock = time.process_time if alone else time.perf_counter
+
+    def measure(steps: int, finish: int) -> Numbers:
+        parts = Parts(device, clock)
+        few = resolved.model_copy(update={"steps": steps, "finish": finish})
+        started = clock()
+        _run(networks.parted(parts) if given.parts else networks, few, given.batch)
+        parts.turn("rest")
+        seconds = [clock() - started, *parts.seconds.values()]
+        return np.array([each / given.batch for each in seconds])
+
+    at_rest = _memory(device, reset=True)
+    measure(1, min(resolved.finish, 1))  # warms up
+    seconds, *of_parts = whole(measure, resolved.steps, resolved.finish, given.most).tolist()
+    used = _memory(device) - at_rest
+    return {"seconds": seconds, "bytes": used, **dict(zip(PARTS, of_parts, strict=True))}
 
 
-def _run(prior: LatentPrior, resolved: ResolvedSpec) -> int:
-    """Regrow a picture of noise of which a sixth is kept; returns how often the networks were evaluated."""
-    counted, rng = Counted(prior), np.random.default_rng(0)
-    shape = (1, resolved.long_side, resolved.long_side)
-    picture = rng.uniform(-1, 1, (1, 3, *shape[1:])).astype(np.float32)
-    recipe.regrow(counted, resolved, picture, rng.random(shape) < 1 / 6, [1], lambda _done, _steps: None)
-    return counted.evaluations
+def whole(measure: Callable[[int, int], Numbers], steps: int, finish: int, most: int) -> Numbers:
+    """What ``steps`` of the walk and ``finish`` after it cost, of which no more than ``most`` are run at once.
+
+    More are extrapolated from what half as many cost less.
+    """
+    walked, finished = _fewer(steps, most), _fewer(finish, most)
+    found = full = measure(walked, finished)
+    if walked < steps:
+        half = _fewer(steps, walked // 2)
+        found = found + (full - measure(half, finished)) * ((steps - walked) / (walked - half))
+    if finished < finish:
+        half = _fewer(finish, finished // 2)
+        found = found + (full - measure(walked, half)) * ((finish - finished) / (finished - half))
+    return found
 
 
-def _memory(device: str, *, reset: bool = False) -> int:
+def _fewer(count: int, most: int) -> int:
+    """The largest divisor of ``count`` up to ``most``: other numbers of steps the authors' walk does not know."""
+    return max((each for each in range(1, min(count, most) + 1) if count % each == 0), default=0)
+
+
+def _networks(given: argparse.Namespace, way: Way, device: str) -> Networks:
+    prior = architecture.prior(given.architecture, device) if given.architecture else load(given.prior, device)
+    if way.name == THEIRS:
+        return Networks(Theirs(prior), None)
+    return Networks(prior, _guide(given, prior, device) if way.guided else None)
+
+
+def _guide(given: argparse.Namespace, prior: DiffusersPrior, device: str) -> Autoencoder:
+    named = given.guidance_vae
+    guide = architecture.taesd(device) if named == TAESD else load_autoencoder(Path(named), device)
+    side = guide.factor * prior.multiple
+    if prior.latent_shape(side, side) != (guide.channels, prior.multiple, prior.multiple):
+        raise SystemExit(f"{named} makes other latents than the prior")
+    return guide
+
+
+def _resolved(given: argparse.Namespace, way: Way, networks: Networks) -> ResolvedSpec:
+    asked = {"dataset_id": "none", "canvas": {"long_side": given.long_side}, "sampler": {"preset": way.preset}}
+    spec, prior = ExpansionSpec.model_validate(asked), networks.prior
+    return resolve(spec, prior_sha256="", native_size=prior.native_size, multiple=prior.multiple)
+
+
+def _run(networks: Networks, resolved: ResolvedSpec, batch: int) -> int:
+    """Regrow pictures of noise of which a sixth is kept; returns how often the networks were evaluated."""
+    prior, guide = Counted(networks.prior), None if networks.guide is None else Counted(networks.guide)
+    shape, rng = (batch, resolved.long_side, resolved.long_side), np.random.default_rng(0)
+    pictures = rng.uniform(-1, 1, (batch, 3, *shape[1:])).astype(np.float32)
+    keep = rng.random(shape) < 1 / 6
+    recipe.regrow(prior, resolved, pictures, keep, range(batch), lambda _done, _steps: None, guide)
+    return prior.evaluations + (0 if guide is None else guide.evaluations)
+
+
+def _memory(device: torch.device, *, reset: bool = False) -> int:
     """The most bytes that were held since the last reset."""
-    if torch.device(device).type == "cuda":
+    if device.type == "cuda":
         if reset:
-            torch.cuda.reset_peak_memory_stats()
-        return int(torch.cuda.max_memory_allocated())
+            torch.cuda.reset_peak_memory_stats(device)
+        return int(torch.cuda.max_memory_allocated(device))
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -8,7 +8,7 @@ on, and draws --out/grid.png: original, what is kept, and a column a run.
 
 To compare with, a run may be of another recipe: 'edit={"recipe": "sdedit", "strength": 0.5, "steps": 40}', or with a
 Stable Diffusion as --prior 'paint={"recipe": "inpaint_pipeline", "prompt": "an X-ray", "erode": 4}'. Both take
-`prompt`, `negative_prompt` and `guidance_scale`.
+`prompt`, `negative_prompt` and `guidance_scale`. `guidance_vae` of a run is the folder of an autoencoder.
 """
 
 import argparse
@@ -31,12 +31,13 @@ from shared.formats import read
 from shared.formats.zips import Limits, SafeZip
 from shared.masks import inside_area
 from shared.plan import Labels
-from shared.spec import ExpansionSpec, ResolvedSpec, item_seed, resolve
+from shared.spec import ExpansionSpec, Guide, ResolvedSpec, item_seed, resolve
 from shared.storage import sha256
 from shared.tell import box_tell
 from worker import recipe
+from worker.priors.check import kept_autoencoder
 from worker.priors.diffusers import BUILTIN, load
-from worker.psld.prior import LatentPrior
+from worker.psld.prior import Autoencoder, LatentPrior
 
 _RESAMPLES = 2000
 _GRID = 8
@@ -61,9 +62,9 @@ class Made:
 
 
 class Counted:
-    """A prior that counts how often its networks are evaluated."""
+    """A prior, or an autoencoder, that counts how often its networks are evaluated."""
 
-    def __init__(self, prior: LatentPrior) -> None:
+    def __init__(self, prior: Autoencoder) -> None:
         self._prior = prior
         self.evaluations = 0
 
@@ -139,7 +140,13 @@ def _chosen(path: Path, split: str, count: int) -> list[Source]:
 def _resolved(sampler: Mapping[str, Any], prior: LatentPrior, long_side: int | None) -> ResolvedSpec:
     asked = {"dataset_id": "none", "sampler": sampler, "canvas": {"long_side": long_side}}
     spec = ExpansionSpec.model_validate(asked)
-    return resolve(spec, prior_sha256="", native_size=prior.native_size, multiple=prior.multiple)
+    folder = spec.sampler.guidance_vae
+    guide = None if folder is None else Guide(name=folder, sha256=_weights(Path(folder)))
+    return resolve(spec, prior_sha256="", native_size=prior.native_size, multiple=prior.multiple, guide=guide)
+
+
+def _weights(folder: Path) -> str:
+    return sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.safetensors"))))
 
 
 def _make(
@@ -162,11 +169,12 @@ def _sample(prior: LatentPrior, resolved: ResolvedSpec, source: Source, variant:
     seed = item_seed(0, source.sha256, variant)
     keep, placement = plan.keep_mask(resolved, source.labels, *source.original.size, seed)
     x = images.to_canvas(source.original, placement, 255)
+    guide = _guide(resolved, prior)
     counted, started = Counted(prior), time.perf_counter()
     if other:
         new = _otherwise(counted, resolved, x, keep, seed, other)
     else:
-        new = recipe.regrow(counted, resolved, x[None], keep[None], [seed], lambda _done, _steps: None)[0]
+        new = recipe.regrow(counted, resolved, x[None], keep[None], [seed], lambda _done, _steps: None, guide)[0]
     seconds = time.perf_counter() - started
     file = plan.blend(new, keep, placement, source.original, source.labels, resolved, seed=seed)
     corners, gap = plan.corners(source.labels.boxes), plan.FEATHER * max(file.size)
@@ -174,13 +182,18 @@ def _sample(prior: LatentPrior, resolved: ResolvedSpec, source: Source, variant:
     error = ((np.clip(new, -1, 1) - x) ** 2).mean(axis=0)
     measures = {
         "seconds": seconds,
-        "evaluations": counted.evaluations,
+        "evaluations": counted.evaluations + (0 if guide is None else guide.evaluations),
         "kept": _psnr(error[keep & inside_area(placement)]),
         "hidden": _psnr(error[~keep]),
         "tell": float("nan") if tell is None else tell,
     }
     grey = ((np.clip(new, -1, 1).mean(axis=0) + 1) * 127.5).round().astype(np.uint8)
     return Made(grey, measures)
+
+
+def _guide(resolved: ResolvedSpec, prior: LatentPrior) -> Counted | None:
+    wanted = resolved.guidance_vae
+    return None if wanted is None else Counted(kept_autoencoder(Path(wanted.name), str(prior.device)))
 
 
 def _otherwise(

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,14 +28,6 @@ from shared.spec import ExpansionSpec
 ROOT = Path(__file__).resolve().parents[1]
 PRIOR = "a" * 64
 _PATIENCE = 60.0
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under a header, numbers to the right."""
-    lines = [list(header), *[[str(cell) for cell in row] for row in rows]]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    for line in lines:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)), flush=True)
 
 
 def share(values: Sequence[float], part: float) -> float:

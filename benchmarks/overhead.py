@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 import migrations
 from benchmarks import ground
 from benchmarks.sleeper import STEPS
+from benchmarks.tables import table
 from samples.phantoms import write_dataset
 from shared import jobs, priors
 from shared.db import Sessions
@@ -52,7 +53,7 @@ def _run(url: str, folder: Path, items: int, seconds: float) -> None:
             sampled = session.execute(select(func.sum(Item.seconds))).scalar_one() or 0.0
     # What an item sampled is noted to the millisecond, from before its first step to after its last.
     around, outside = f"{(wall - sampled) / items * 1e3:.1f}", f"{1 - sampled / wall:.2%}"
-    ground.table(
+    table(
         ("items", "s each", "wall s", "in the sampler s", "ms around an item", "share outside"),
         [(items, seconds, f"{wall:.1f}", f"{sampled:.1f}", around, outside)],
     )

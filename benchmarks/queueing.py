@@ -13,6 +13,7 @@ from sqlalchemy import delete, event, func, select, text
 
 import migrations
 from benchmarks import ground
+from benchmarks.tables import table
 from shared import items
 from shared.db import Sessions
 from shared.items import Result
@@ -39,7 +40,7 @@ def queue(count: int, workers: int, batch: int, database: str | None) -> None:
         with sessions.read() as session:
             done = session.scalar(select(func.count()).where(Item.state == "done")) or 0
             lapses = session.scalar(select(func.sum(Item.lapses))) or 0
-    ground.table(
+    table(
         ("workers", "items", "a claim", "s", "settled a second", "left or lost"),
         [(workers, done, batch, f"{wall:.1f}", f"{done / wall:.0f}", images * -(-count // images) - done + lapses)],
     )
@@ -81,7 +82,7 @@ def _claims(name: str, url: str, rows: int, jobs: int, claims: int, explain: str
             figures = [f"{ground.share(part, p) * 1e3:.2f}" for part in (whole, inside) for p in (0.5, 0.99)]
             lines.append((name, f"{total:,}", jobs, batch, *figures))
         header = ("database", "item rows", "jobs", "a claim", "p50 ms", "p99 ms", "statements p50", "statements p99")
-        ground.table(header, lines)
+        table(header, lines)
         _print_plans(sessions, explain)
 
 

@@ -11,6 +11,7 @@ import psutil
 
 import migrations
 from benchmarks import ground
+from benchmarks.tables import table
 from regrow import Client, pieces
 
 _MB = 2**20
@@ -29,7 +30,7 @@ def measure(gigabytes: float) -> None:
             file.truncate(size)
         rows = [("nothing", *_sent(folder, url, None)), ("in pieces", *_sent(folder, url, path))]
         rows.append(("as a form", *_sent(folder, url, path, in_pieces=False)))
-    ground.table(("sent", "GB", "s", "MB/s", "peak memory of the API, MB"), rows)
+    table(("sent", "GB", "s", "MB/s", "peak memory of the API, MB"), rows)
 
 
 def _sent(folder: Path, url: str, path: Path | None, *, in_pieces: bool = True) -> tuple[str, str, str, str]:

@@ -16,6 +16,7 @@ import psycopg
 from sqlalchemy import make_url
 
 from benchmarks import ground
+from benchmarks.tables import table
 from shared import items
 from shared.db import Sessions
 from shared.items import Result, Work
@@ -38,7 +39,7 @@ def poll(clients: int, rate: float, seconds: float) -> None:
             answers = ", ".join(f"{count} x {status}" for status, count in sorted(counts.items()))
             asked = f"{wanted:.0f}" if wanted else "no limit"
             lines.append((clients, asked, f"{len(latencies) / wall:.0f}", p50, p99, answers))
-    ground.table(("clients", "wanted a second", "answers a second", "p50 ms", "p99 ms", "statuses"), lines)
+    table(("clients", "wanted a second", "answers a second", "p50 ms", "p99 ms", "statuses"), lines)
 
 
 def listen(listeners: int, seconds: float) -> None:
@@ -47,7 +48,7 @@ def listen(listeners: int, seconds: float) -> None:
         lines = [("waits", *_heard(address, url, job_id, count, seconds)) for count in (1, listeners)]
         with _worked_on(sessions):
             lines += [("runs", *_heard(address, url, job_id, count, seconds)) for count in (1, listeners)]
-    ground.table(("the job", "listeners", "s", "transactions a second", "queries a second", "events a second"), lines)
+    table(("the job", "listeners", "s", "transactions a second", "queries a second", "events a second"), lines)
 
 
 def _heard(address: Address, url: str, job_id: str, count: int, seconds: float) -> tuple[object, ...]:

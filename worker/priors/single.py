@@ -41,11 +41,16 @@ def lay_out(file: Path, folder: Path, architecture: str | None = None, configs: 
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
     else:
-        wanted = architecture or architecture_of(file, names)
-        _write(folder, json.loads((_ARCHITECTURES / f"{wanted}.json").read_text("utf-8")), _said(names))
+        _write(folder, parts_of(architecture or architecture_of(file, names)), _said(names))
     folder.mkdir(parents=True, exist_ok=True)
     if file.absolute() != (folder / WHOLE).absolute():
         (folder / WHOLE).symlink_to(file.absolute())
+
+
+def parts_of(architecture: str) -> dict[str, Any]:
+    """The configuration of each part of one of `ARCHITECTURES`."""
+    parts: dict[str, Any] = json.loads((_ARCHITECTURES / f"{architecture}.json").read_text("utf-8"))
+    return parts
 
 
 def architecture_of(file: Path, names: dict[str, list[int]]) -> str:

@@ -4,32 +4,22 @@ python -m worker.training hands/ --recipe small -o prior
 """
 
 import argparse
-import hashlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from pydantic import ValidationError
 
-from shared import images
 from shared.errors import Conflict, RegrowError
-from shared.formats import read
-from shared.formats.samples import Sample
-from shared.formats.zips import Limits, SafeZip
 from shared.recipes import TrainingSettings
 from worker.priors.diffusers import BUILTIN
 from worker.training import TrainingProgress, install, train
-from worker.training.pictures import Loader
+from worker.training.sources import sources
 from worker.training.trainer import conclude
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 _SHOW_SECONDS = 10
-_LIMITS = Limits(members=100_000, bytes=2**36)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.output.exists():
             raise Conflict(f"{args.output} exists; a prior is not written over another")
         settings = TrainingSettings(**numbers)
-        sources = [source for path in args.pictures for source in _sources(path)]
+        found = [source for path in args.pictures for source in sources(path)]
     except ValidationError as error:
         parser.error("; ".join(f"{'.'.join(map(str, each['loc']))} {each['msg']}".strip() for each in error.errors()))
     except (OSError, RegrowError) as error:
@@ -50,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     init = BUILTIN if args.init == "builtin" else args.init and Path(args.init)
     run = conclude if args.finish else train
     try:
-        loaders = [source.load for source in sources]
-        shown = [source.classes for source in sources]
+        loaders = [source.load for source in found]
+        shown = [source.classes for source in found]
         run(loaders, settings, state, init=init, device=args.device, on_step=_Show(), classes=shown)
-        about = {"licence": args.licence, "sources": sorted({source.sha256 for source in sources})}
+        about = {"licence": args.licence, "sources": sorted({source.sha256 for source in found})}
         install(state, args.output, name=args.output.name, about=about)
     except (OSError, RegrowError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
@@ -81,38 +71,6 @@ def _parser() -> argparse.ArgumentParser:
         said = f"{field.description} (default: {field.default})".replace("%", "%%")
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="X", help=said)
     return parser
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """An image file: the hash of its bytes, and how to decode it."""
-
-    sha256: str
-    load: Loader
-    classes: tuple[str, ...] = ()
-
-
-def _sources(path: Path) -> Iterator[_Source]:
-    if path.is_dir():
-        for file in sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES):
-            yield _Source(hashlib.sha256(file.read_bytes()).hexdigest(), partial(_from_file, file))
-        return
-    with SafeZip(path, _LIMITS) as archive:
-        contents = read(archive)
-        for sample in contents.samples:
-            if sample.split == "train":
-                data = archive.read(sample.member)
-                shown = tuple(contents.names[index] for index in sorted({box.class_index for box in sample.boxes}))
-                yield _Source(hashlib.sha256(data).hexdigest(), partial(_from_zip, path, sample), shown)
-
-
-def _from_file(path: Path) -> Image.Image:
-    return images.open_image(path.read_bytes(), str(path))
-
-
-def _from_zip(path: Path, sample: Sample) -> Image.Image:
-    with SafeZip(path, _LIMITS) as archive:
-        return images.open_image(archive.read(sample.member), sample.image)
 
 
 class _Show:

@@ -1,5 +1,6 @@
 """The first stage: an autoencoder of random crops."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,22 @@ def loss(vae: Any, x: Tensor, known: Tensor, kl: float, generator: torch.Generat
     n = torch.randn(mean.shape, generator=generator).to(mean)
     error = (vae.decode(mean + spread * n).sample.float() - x) * known
     distance = 0.5 * (mean.square() + spread.square() - 1 - 2 * spread.log()).mean()
-    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-    away = error.abs().mean() + SQUARES * error.square().mean() + EDGES * edges
-    total: Tensor = away / known.mean().clamp_min(1e-3) + kl * distance
+    total: Tensor = size(error) / known.mean().clamp_min(1e-3) + kl * distance
     return total
+
+
+def size(error: Tensor) -> Tensor:
+    """How much an error of pictures (B, 3, H, W) matters."""
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    return error.abs().mean() + SQUARES * error.square().mean() + EDGES * edges
+
+
+def one_cycle(step: int, steps: int) -> float:
+    """Share of the highest learning rate: up for a twentieth of the steps, then down to 0 along a cosine."""
+    rise = max(1, steps // 20)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
 @torch.no_grad()

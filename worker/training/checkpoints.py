@@ -2,11 +2,17 @@
 
 import os
 import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from shared import disk
+from shared.errors import Conflict
 
 CHECKPOINT = "checkpoint.pt"
 LATENTS = "latents.pt"
@@ -28,6 +34,29 @@ def write(path: Path, data: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `target` on the way out: that appears whole and on disk, or not at all.
+
+    Raises Conflict if there is one.
+    """
+    if target.exists():
+        raise Conflict(
+            f"{target} exists: a prior is not written over another. Choose another name, or remove it first."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield partial
+        for path in [*partial.rglob("*"), partial]:
+            disk.sync(path)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    disk.sync(target.parent)
 
 
 def sweep(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """A finished training becomes a prior that jobs can name."""
 
 import json
-import secrets
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 from PIL import Image
 
 from shared import disk
-from shared.errors import Conflict
 from worker.priors.diffusers import CARD, load
 from worker.priors.text import PARTS
 from worker.training import checkpoints, models
@@ -44,25 +42,12 @@ def install(folder: Path, target: Path, *, name: str, about: dict[str, Any]) -> 
 
     Raises Conflict if there is a `target`, CannotTrain if the training is not finished, OSError of a full disk.
     """
-    if target.exists():
-        raise Conflict(
-            f"{target} exists: a prior is not written over another. Choose another name, or remove it first."
-        )
     finished = checkpoints.load(folder / checkpoints.FINISHED)
     if finished is None:
         raise CannotTrain(f"{folder} holds no finished training.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
+    with checkpoints.new_folder(target) as partial:
         _write(partial, finished, folder, name, about)
         load(partial)  # what cannot be loaded is not installed
-        for path in [*partial.rglob("*"), partial]:
-            disk.sync(path)
-        partial.rename(target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    disk.sync(target.parent)
 
 
 def _write(partial: Path, finished: dict[str, Any], folder: Path, name: str, about: dict[str, Any]) -> None:

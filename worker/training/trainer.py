@@ -1,7 +1,6 @@
 """A training from its pictures to its card: an autoencoder, latents, a denoiser, measurements."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -92,7 +91,9 @@ def _train_autoencoder(run: Run) -> None:
         return autoencoder.loss(vae, x, area, settings.kl, run.generator)
 
     while run.step < settings.autoencoder_steps:
-        value = run.descend(settings.autoencoder_rate * _one_cycle(run.step, settings.autoencoder_steps), loss)
+        value = run.descend(
+            settings.autoencoder_rate * autoencoder.one_cycle(run.step, settings.autoencoder_steps), loss
+        )
         psnr = None
         if run.step % settings.sample_every == 0:
             psnr = autoencoder.psnr(run.models.vae_average, p.large[p.held_out], p.known_large[p.held_out], run.device)
@@ -123,14 +124,6 @@ def _train_denoiser(run: Run) -> None:
             )
             _preview(run)
         run.tell(value, found, last=run.step == settings.denoiser_steps)
-
-
-def _one_cycle(step: int, steps: int) -> float:
-    """Up for a twentieth of the steps, then down to 0 along a cosine."""
-    rise = max(1, steps // 20)
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
 def _latents(run: Run) -> dict[str, Tensor]:
