@@ -51,7 +51,7 @@ def _load(_folder: Path, _device: str) -> SleepingPrior:
 
 @worker_process_init.connect
 def _child_starts(**_: Any) -> None:
-    studio = replace(main.studio(), priors=PriorCache(_load, capacity=1))
+    studio = replace(main.studio(), priors=PriorCache(_load))
     vars(tasks)["studio"] = lambda: studio
 
 

@@ -29,6 +29,9 @@ class Figures(BaseModel):
     """Of the device, in bytes."""
     lapses: dict[str, int] = Field(default_factory=dict)
     """How many leases the sweep has found lapsed, by what was leased."""
+    too_large: dict[str, int] = Field(default_factory=dict)
+    """By the hash of a prior, the smallest long side in pixels of which one image did not fit the device's memory; 0:
+    the prior itself does not."""
 
 
 class Meter:
@@ -62,6 +65,12 @@ class Meter:
         """So many leases of a kind of work have lapsed."""
         with self._lock:
             self._figures.lapses[what] = self._figures.lapses.get(what, 0) + leases
+
+    def too_large(self, prior_sha256: str, long_side: int) -> None:
+        """One image of so many pixels, or (0) a prior itself, was too much for the device."""
+        with self._lock:
+            known = self._figures.too_large
+            known[prior_sha256] = min(long_side, known.get(prior_sha256, long_side))
 
     def read(self, memory: tuple[int, int] | None = None) -> dict[str, Any]:
         """The figures as they are kept in a row; `memory` is what of the device's is used, and what it has."""

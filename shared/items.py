@@ -4,7 +4,7 @@ Every change of state is one conditional UPDATE, so that it does not matter who 
 locked, a job is locked before its items; `claim`, which has items first, never waits for a job.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,8 @@ class Work:
     owner: str
     request_id: str | None
     """Of the request that made its job."""
+    batch: int | None = None
+    """How many its job wants to be sampled at once; None leaves it open."""
 
     @property
     def ids(self) -> dict[str, str | None]:
@@ -112,6 +114,7 @@ def claim(
     *,
     priors: Collection[str],
     warm: Collection[str] = (),
+    fits: Callable[[ResolvedSpec, int | None], int] | None = None,
 ) -> list[Work]:
     """Take up to `limit` items of one job for `lease` seconds.
 
@@ -122,10 +125,12 @@ def claim(
     Args:
         priors: hashes of the priors that the worker has; only their jobs are taken.
         warm: of these, the ones that are loaded.
+        fits: of a job and of how many it wants at once (None: as many as fit), how many to take; else it is `limit`.
     """
     for job_id in _in_turn(session, priors, warm):
         token = leases.new_token()
-        for suspect, most in ((False, limit), (True, 1)):
+        many = limit if fits is None else min(limit, _fitting(session, job_id, fits))
+        for suspect, most in ((False, many), (True, 1)):
             taken = _take(session, job_id, token, worker, most, lease, suspect=suspect)
             if taken:
                 _note_turn(session, job_id)
@@ -226,6 +231,12 @@ def _can_be_made(priors: Collection[str] | BindParameter[str]) -> ColumnElement[
     return and_(Job.resolved["prior_sha256"].as_string().in_(priors), or_(guide.is_(None), guide.in_(priors)))
 
 
+def _fitting(session: Session, job_id: str, fits: Callable[[ResolvedSpec, int | None], int]) -> int:
+    job = session.execute(_ASKED, {"of_job": job_id}).first()
+    # Deleted at this very moment: nothing of it will be taken.
+    return 1 if job is None else fits(ResolvedSpec.model_validate(job.resolved), job.batch)
+
+
 def _note_turn(session: Session, job_id: str) -> None:
     # Somebody who has the job waits perhaps for the items we have: without a wait of ours nobody is locked out, and
     # one turn that is not noted does no harm.
@@ -261,6 +272,7 @@ def _works(session: Session, item_ids: Sequence[int], token: str) -> list[Work]:
             suspect=row.lapses > 0,
             owner=row.owner,
             request_id=row.request_id,
+            batch=row.batch,
         )
         for row in rows
     ]
@@ -340,8 +352,10 @@ _OF_ITEM = Item.id, Item.job_id, Item.variant, Item.seed, Item.lapses
 _OF_IMAGE = Image.path, Image.sha256, Image.mode, Image.boxes, Image.outlines, Image.mask_sha256, Image.upright
 _OF_JOB = Job.dataset_id, Job.resolved, Job.owner, Job.request_id
 _COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (*_OF_ITEM, *_OF_IMAGE, *_OF_JOB)
+_BATCH = Job.spec[("sampler", "batch")].as_integer().label("batch")
+_ASKED = select(Job.resolved, _BATCH).where(Job.id == bindparam("of_job"))
 _TAKEN = (
-    select(*_COLUMNS, Dataset.white)
+    select(*_COLUMNS, Dataset.white, _BATCH)
     .join(Item.image)
     .join(Item.job)
     .join(Job.dataset)

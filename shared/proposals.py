@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from shared import advice, datasets, priors
+from shared import advice, datasets, priors, workers
 from shared.advice import Source
 from shared.errors import Fault, Invalid
 from shared.models import Dataset, Image, Prior, white_of
@@ -32,7 +32,8 @@ def of(session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_item
 
     Raises:
         NotFound, Conflict, Invalid: the dataset is not there, not checked yet, or rejected.
-        Invalid: the spec names a split the dataset does not have, or yields no item, or more than `max_items`.
+        Invalid: the spec names a split the dataset does not have, or yields no item, or more than `max_items`; or no
+            worker that is there has the memory for the prior.
     """
     dataset = datasets.get_ready(session, owner, spec.dataset_id)
     unknown = [split for split in spec.splits if split not in dataset.splits]
@@ -57,7 +58,8 @@ def of(session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_item
         advice.refuse_conversion(spec.output.format, session.scalars(stored).all())
     if len(images) * spec.variants > max_items:
         raise Invalid(f"The job would make {len(images) * spec.variants} images; the limit is {max_items}.")
-    said = advice.warnings(spec, resolved, found, images) + _known_to_the_prior(session, dataset, prior)
+    said = _too_large(session, resolved) + advice.warnings(spec, resolved, found, images)
+    said += _known_to_the_prior(session, dataset, prior)
     return Proposal(dataset, resolved, images, said)
 
 
@@ -93,6 +95,22 @@ def _sources(session: Session, dataset: Dataset, splits: Sequence[str]) -> list[
     return [
         Source(**row | {"boxes": advice.flat(row["boxes"]), "white": white_of(row["mode"], dataset.white)})
         for row in map(dict, rows.mappings())
+    ]
+
+
+def _too_large(session: Session, resolved: ResolvedSpec) -> list[str]:
+    """What the workers know of their memory."""
+    long_side = workers.too_large(session, resolved.prior_sha256)
+    if long_side is None or long_side > resolved.long_side:
+        return []
+    if long_side == 0:
+        raise Invalid(
+            f"prior: no worker that is there has the memory for {resolved.prior!r}. Choose a smaller one, or start a "
+            "worker on a device with more."
+        )
+    return [
+        f"An image of {long_side} px with this prior did not fit the memory of any worker that is there: these, of "
+        f"{resolved.long_side} px, may well fail. Choose a smaller `canvas.long_side`."
     ]
 
 

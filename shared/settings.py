@@ -76,7 +76,27 @@ class Settings(BaseSettings):
         1, description="CPU threads of one sampler. The same number gives the same bytes on a CPU."
     )
     batch: Annotated[int, Field(ge=0, le=256)] = Field(
-        0, description="Items sampled at once on a GPU; 0: chosen by the worker. A CPU always samples one at a time."
+        0,
+        description="Most items sampled at once on a GPU, whatever a job asks for; 0: no other bound than the memory. "
+        "A CPU always samples one at a time.",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="What networks compute in; `auto`: bfloat16 on GPUs that are made for it, float32 elsewhere. "
+        "Latents, noise levels and what is measured are float32 in any case.",
+    )
+    compile: bool = Field(
+        False,
+        description="Whether torch.compile makes kernels for what is not differentiated: minutes at first for each "
+        "prior and canvas, then faster.",
+    )
+    gpu_reserve_gb: Annotated[float, Field(ge=0)] = Field(
+        1.0,
+        description="So much of the GPU's memory, in GiB, is left to others; without a GPU, of the machine's. Priors "
+        "that were not used for long make way.",
+    )
+    prior_idle_seconds: Annotated[float, Field(ge=0)] = Field(
+        300.0, description="After so long without work no prior stays loaded; 0: they stay."
     )
 
     lease_seconds: Annotated[float, Field(gt=0)] = Field(
@@ -92,7 +112,7 @@ class Settings(BaseSettings):
     hang_seconds: Annotated[float, Field(gt=0)] = Field(
         120.0,
         description="A sampler hangs when no step has ended for this long, nor for 20 times its median step: it is "
-        "ended and its items are made again.",
+        "ended and its items are made again; ten times as long where kernels are compiled.",
     )
 
     min_free_gb: Annotated[float, Field(ge=0)] = Field(
@@ -237,6 +257,15 @@ class Settings(BaseSettings):
     @property
     def min_free_bytes(self) -> int:
         return int(self.min_free_gb * GiB)
+
+    @property
+    def step_seconds(self) -> float:
+        """How long a step may take before it counts as hanging: in the first, kernels may be made."""
+        return self.hang_seconds * (10 if self.compile else 1)
+
+    @property
+    def gpu_reserve_bytes(self) -> int:
+        return int(self.gpu_reserve_gb * GiB)
 
     @property
     def in_bucket(self) -> bool:

@@ -8,7 +8,7 @@ import json
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from shared import addresses
 from shared.errors import Invalid
@@ -40,6 +40,17 @@ def _callable(url: str) -> str:
 Text = Annotated[str, AfterValidator(_storable)]
 
 Prompt = Annotated[Text, Field(max_length=1000)]
+
+
+def _left_open(value: Any) -> Any:
+    return None if value == "auto" else value
+
+
+Batch = Annotated[
+    Annotated[int, Field(ge=1, le=256)] | None,
+    BeforeValidator(_left_open),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": 256}, {"const": "auto"}, {"type": "null"}]}),
+]
 
 _SCALE = 7.5
 _MOST_WORDS = 75
@@ -128,6 +139,12 @@ class Sampler(Strict):
         max_length=100,
         description="Name of an installed autoencoder, such as TAESD, that stands for the prior's own along the walk: "
         "a step costs a fraction. Finish and result are by the prior's own.",
+    )
+    batch: Batch = Field(
+        None,
+        description="How many images a GPU samples at once. `auto`, or left out: as many as fit its free memory, "
+        "by what the first ones took; a number: so many at most, or fewer where they do not fit. It decides speed, not "
+        "pixels (beyond rounding); a CPU always samples one at a time.",
     )
 
     @model_validator(mode="after")
@@ -328,7 +345,7 @@ def resolve(
     )
 
 
-_TOLD = frozenset({"prompt", "negative_prompt", "guidance_scale", "guidance_vae"})
+_TOLD = frozenset({"prompt", "negative_prompt", "guidance_scale", "guidance_vae", "batch"})
 """What of the sampler are no numbers of its own."""
 
 

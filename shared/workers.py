@@ -7,6 +7,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from shared.db import now
+from shared.figures import Figures
 from shared.models import Worker
 from shared.queue import Queue
 from shared.states import Wait
@@ -52,3 +53,12 @@ def missing(session: Session) -> dict[Queue, Wait]:
         for queue, troubles in found.items()
         if all(troubles)
     }
+
+
+def too_large(session: Session, prior_sha256: str) -> int | None:
+    """From which long side in pixels on, images of a prior did not fit the memory of any worker that is there and makes
+    images; 0: the prior itself does not. None if one of them may do it, or none is there."""
+    at_work = [worker for worker in alive(session) if Queue.GPU in worker.queues.split(",")]
+    found = [Figures.model_validate(worker.figures).too_large.get(prior_sha256) for worker in at_work]
+    known = [long_side for long_side in found if long_side is not None]
+    return max(known) if known and len(known) == len(found) else None

@@ -12,6 +12,8 @@ from shared.settings import Settings
 if TYPE_CHECKING:
     import torch
 
+    from worker.priors.arithmetic import Arithmetic
+
 
 def choose(wanted: str) -> "torch.device":
     """The device for `wanted`: `auto` takes the first GPU or else the CPU, everything else is meant as it is said.
@@ -61,6 +63,21 @@ def threads_for_training(least: int) -> int:
 def cores() -> int:
     """The cores this process may use, where the system tells: a container may have fewer than the machine."""
     return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) or 1
+
+
+def arithmetic(device: "torch.device", settings: Settings) -> "Arithmetic":
+    """How networks compute on the device."""
+    import torch
+
+    from worker.priors.arithmetic import PRECISIONS, Arithmetic
+
+    on_gpu = device.type == "cuda"
+    wanted = settings.precision
+    if wanted == "auto":
+        # Before Ampere bfloat16 is emulated, and slow.
+        able = on_gpu and torch.cuda.get_device_capability(device) >= (8, 0)
+        wanted = "bfloat16" if able else "float32"
+    return Arithmetic(PRECISIONS[wanted], channels_last=on_gpu, compiler="inductor" if settings.compile else None)
 
 
 def describe(device: "torch.device") -> str:

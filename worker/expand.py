@@ -3,10 +3,9 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from shared.items import Work
 from shared.sources import uploaded_mask
 from shared.storage import source_key
 from worker.blame import out_of_memory
+from worker.memory import left
 from worker.overlap import Overlap
-from worker.priors.check import kept_autoencoder
+from worker.priors.cache import TooLarge
 from worker.priors.files import BadPrior
 from worker.priors.text import BadPrompt
 from worker.psld.prior import Autoencoder, LatentPrior
@@ -46,14 +46,16 @@ def expand_next(studio: Studio, overlap: Overlap, wake: Callable[[], None]) -> i
     overlap.make_room()
     with studio.sessions.read() as session:
         folders = studio.folders(session)
-    works = _claim(studio, folders)
-    if not works and overlap.drain():
-        # What was being settled may have failed, and is to be tried again.
+    with studio.rest.kept_off() as worked:
         works = _claim(studio, folders)
-    if not works:
-        return 0
-    with logs.about(**works[0].ids):
-        return _expand(studio, overlap, wake, works, folders)
+        if not works and overlap.drain():
+            # What was being settled may have failed, and is to be tried again.
+            works = _claim(studio, folders)
+        if not works:
+            return 0
+        worked()
+        with logs.about(**works[0].ids):
+            return _expand(studio, overlap, wake, works, folders)
 
 
 def _expand(
@@ -96,9 +98,10 @@ def _wake_others(studio: Studio, wake: Callable[[], None]) -> None:
 def _claim(studio: Studio, folders: Mapping[str, Path]) -> Sequence[Work]:
     warm = studio.priors.loaded(str(studio.device))
     loaded = [sha256 for sha256, folder in folders.items() if folder in warm]
-    lease = studio.settings.lease_seconds
+    most, lease = studio.batches.most, studio.settings.lease_seconds
+    fits = studio.batches.limit if most > 1 else None
     with studio.sessions.write() as session:
-        return items.claim(session, studio.name, studio.batches.limit, lease, priors=folders.keys(), warm=loaded)
+        return items.claim(session, studio.name, most, lease, priors=folders.keys(), warm=loaded, fits=fits)
 
 
 def _make(
@@ -116,7 +119,9 @@ def _make(
         return
     brushes = _brushes(studio, sketches, folders)
     if brushes is not None:
-        for group in _batches(sketches):
+        # Asked again, now that the prior is loaded.
+        most = studio.batches.limit(sketches[0].work.resolved, sketches[0].work.batch)
+        for group in _batches(sketches, most):
             _paint(studio, overlap, brushes, group, on_step)
 
 
@@ -126,16 +131,23 @@ class Brushes:
 
     prior: LatentPrior
     guide: Autoencoder | None
+    folders: Collection[Path]
+    """Where both lie."""
 
 
 def _brushes(studio: Studio, sketches: Sequence[Sketch], folders: Mapping[str, Path]) -> Brushes | None:
     """Load them; None where that failed by a fault of theirs, which is then that of every item."""
     resolved, device = sketches[0].work.resolved, str(studio.device)
     folder, refusal = folders[resolved.prior_sha256], None
+    beside = folders[resolved.guidance_vae.sha256] if resolved.guidance_vae else None
     try:
         prior = told(studio.priors.get(folder, device), resolved)
-        wanted = resolved.guidance_vae
-        return Brushes(prior, kept_autoencoder(folders[wanted.sha256], device) if wanted else None)
+        guide = studio.priors.autoencoder(beside, device, beside=folder) if beside else None
+        return Brushes(prior, guide, [each for each in (folder, beside) if each])
+    except TooLarge as error:
+        studio.meter.too_large(resolved.prior_sha256, 0)
+        what = f"The prior {resolved.prior} does not fit the memory of {device}: {error}."
+        refusal = Refused("prior_too_large", what)
     except BadPrior as error:
         if not folder.is_dir():
             # Outside every item's fate: a folder that is away is this worker's trouble, not theirs.
@@ -146,18 +158,19 @@ def _brushes(studio: Studio, sketches: Sequence[Sketch], folders: Mapping[str, P
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, torch.AcceleratorError) or not out_of_memory(error):
             raise
-        refusal = Refused("prior_too_large", f"The prior {resolved.prior} does not fit the memory of {device}.")
+        what = f"The prior {resolved.prior} does not fit the memory of {device}{left(studio.memory)}."
+        refusal = Refused("prior_too_large", what)
     for sketch in sketches:
         with fate(studio, sketch.work):
             raise refusal
     return None
 
 
-def _batches(sketches: Sequence[Sketch]) -> list[list[Sketch]]:
-    """What is sampled together: canvases of one size, and with the authors' norm over a whole batch each alone."""
-    if sketches[0].work.resolved.reference:
-        return [[sketch] for sketch in sketches]
-    return [list(group) for _, group in groupby(sketches, key=lambda sketch: sketch.x.shape)]
+def _batches(sketches: Sequence[Sketch], most: int) -> list[Sequence[Sketch]]:
+    """What is sampled together: all canvases of a job are of one size. With the authors' norm over a whole batch each
+    is alone."""
+    size = 1 if sketches[0].work.resolved.reference else most
+    return [sketches[at : at + size] for at in range(0, len(sketches), size)]
 
 
 def _sketch(studio: Studio, work: Work) -> Sketch:
@@ -170,7 +183,7 @@ def _sketch(studio: Studio, work: Work) -> Sketch:
 
 
 def _paint(studio: Studio, overlap: Overlap, brushes: Brushes, sketches: Sequence[Sketch], on_step: OnStep) -> None:
-    """Sample a batch of one canvas size and hand it over to be settled.
+    """Sample a batch and hand it over to be settled.
 
     One that does not fit the memory is halved; one that raises otherwise is painted one by one, to see whose fault
     it is.
@@ -179,12 +192,12 @@ def _paint(studio: Studio, overlap: Overlap, brushes: Brushes, sketches: Sequenc
     counted = _counted(studio, len(sketches), on_step)
     if len(sketches) == 1:
         with fate(studio, sketches[0].work):
-            xs = _sample(brushes, sketches, counted)
+            xs = _sampled(studio, brushes, sketches, counted)
             overlap.hand_over(partial(settle, studio, sketches, xs, time.perf_counter() - started))
         return
     part = 0
     try:
-        xs = _sample(brushes, sketches, counted)
+        xs = _sampled(studio, brushes, sketches, counted)
     except (Stopped, SQLAlchemyError, torch.AcceleratorError):
         raise
     except Exception as error:
@@ -192,11 +205,10 @@ def _paint(studio: Studio, overlap: Overlap, brushes: Brushes, sketches: Sequenc
         part = len(sketches) // 2 if full else 1
         log.warning("a batch of %d is made %d by %d", len(sketches), part, part, exc_info=not full)
         if full:
-            studio.batches.halve(len(sketches))
+            studio.batches.halve(sketches[0].work.resolved, len(sketches))
     if part:
         # Not in the handler: there the traceback would still hold the batch's tensors.
-        if studio.device.type == "cuda":
-            torch.cuda.empty_cache()
+        studio.memory.reclaim()
         for start in range(0, len(sketches), part):
             _paint(studio, overlap, brushes, sketches[start : start + part], on_step)
         return
@@ -215,6 +227,23 @@ def _counted(studio: Studio, images: int, on_step: OnStep) -> OnStep:
         on_step(done, steps)
 
     return on_counted
+
+
+def _sampled(studio: Studio, brushes: Brushes, sketches: Sequence[Sketch], on_step: OnStep) -> np.ndarray[Any, Any]:
+    """Sample, and note what memory that took; once more, where it was too little while other priors lay in it."""
+    studio.memory.watch()
+    try:
+        xs = _sample(brushes, sketches, on_step)
+    except Exception as error:
+        if not (out_of_memory(error) and studio.priors.keep(brushes.folders)):
+            raise
+        log.info("other priors make room for %s", sketches[0].work.resolved.prior)
+    else:
+        studio.batches.took(sketches[0].work.resolved, len(sketches), studio.memory.taken())
+        return xs
+    # Not in the handler, as below.
+    studio.memory.reclaim()
+    return _sample(brushes, sketches, on_step)
 
 
 def _sample(brushes: Brushes, sketches: Sequence[Sketch], on_step: OnStep) -> np.ndarray[Any, Any]:

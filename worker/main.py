@@ -38,6 +38,9 @@ from shared.states import Wait
 from shared.storage import Storage
 
 if TYPE_CHECKING:
+    from worker.memory import Memory
+    from worker.priors.arithmetic import Arithmetic
+    from worker.priors.cache import PriorCache
     from worker.studio import Studio
 
 log = logging.getLogger(__name__)
@@ -107,13 +110,16 @@ def studio() -> "Studio":
 
     from shared.spec import ENGINE_VERSION
     from worker import device
-    from worker.priors.cache import PriorCache
-    from worker.priors.diffusers import BUILTIN, load
+    from worker import memory as memories
+    from worker.priors.diffusers import BUILTIN
     from worker.studio import Batches, Studio
 
     at = bench()
     chosen = device.choose(at.settings.device)
     torch.set_num_threads(at.settings.threads)
+    arithmetic = device.arithmetic(chosen, at.settings)
+    memory, reserve = memories.of(chosen), at.settings.gpu_reserve_bytes
+    on_gpu = chosen.type != "cpu"
     parent = os.getppid()
     made = Studio(
         settings=at.settings,
@@ -121,8 +127,9 @@ def studio() -> "Studio":
         storage=at.storage,
         name=at.name,
         device=chosen,
-        batches=Batches(1 if chosen.type == "cpu" else at.settings.batch or 2),
-        priors=PriorCache(load, capacity=1),
+        memory=memory,
+        batches=Batches(at.settings.batch or 256, memory, reserve) if on_gpu else Batches(1),
+        priors=_cache(arithmetic, memory, reserve),
         prior_folders=_register({**priors.installed(at.settings.priors), "builtin": BUILTIN}),
         made_by={
             "engine": ENGINE_VERSION,
@@ -132,15 +139,31 @@ def studio() -> "Studio":
             "python": platform.python_version(),
             "device": device.describe(chosen),
             "threads": at.settings.threads,
-            "dtype": "float32",
+            **arithmetic.described(),
         },
         # A spawned child outlives a parent that was killed, and would keep the GPU.
         stop=lambda: os.getppid() != parent,
         meter=meter(),
     )
+    made.look_over_priors()
     # What torch and diffusers brought stays for good: to look through it for garbage took up to half a second a time.
     gc.freeze()
     return made
+
+
+def _cache(arithmetic: "Arithmetic", memory: "Memory", reserve: int) -> "PriorCache":
+    from worker.priors.cache import PriorCache
+    from worker.priors.check import load_autoencoder
+    from worker.priors.diffusers import load
+    from worker.priors.files import size_in_memory
+
+    return PriorCache(
+        partial(load, arithmetic=arithmetic),
+        partial(load_autoencoder, arithmetic=arithmetic),
+        size=partial(size_in_memory, each=arithmetic.dtype.itemsize),
+        memory=memory,
+        reserve=reserve,
+    )
 
 
 def _register(folders: dict[str, Path]) -> dict[str, tuple[Path, str]]:
@@ -253,4 +276,16 @@ def _show_life(queues: str, device: str, memory: Callable[[], tuple[int, int] | 
                 workers.seen(session, at.name, queues, device, at.trouble(), meter().read(memory()))
         except SQLAlchemyError as error:
             log.warning("no sign of life could be left: %s", error)
+        _clear_up()
         time.sleep(workers.SEEN_EVERY)
+
+
+def _clear_up() -> None:
+    # Made by the thread that works, or not at all.
+    if not studio.cache_info().currsize:
+        return
+    try:
+        studio().clear_up()
+    except RuntimeError as error:
+        # The device, which who works next will find out too. This thread has more to do.
+        log.warning("what is loaded could not be let go: %s", error)

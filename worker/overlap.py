@@ -28,7 +28,7 @@ class Batch:
     def __init__(self, studio: Studio, works: Sequence[Work], last_word: Callable[[], None]) -> None:
         self.works = works
         self._last_word = last_word
-        self.pace = Pace(studio.settings.hang_seconds)
+        self.pace = Pace(studio.settings.step_seconds)
         self._studio, self._token = studio, works[0].token
         self._renewal = Renewal(self._renew, studio.settings.renew_seconds)
 

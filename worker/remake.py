@@ -23,10 +23,9 @@ from shared.formats.zips import SafeZip
 from shared.items import Work
 from shared.spec import ResolvedSpec, work_key
 from shared.storage import sha256
-from worker.priors.check import kept_autoencoder
+from worker.priors.cache import PriorCache, TooLarge
 from worker.priors.files import BadPrior
 from worker.priors.text import BadPrompt
-from worker.psld.prior import LatentPrior
 from worker.psld.sampler import NumericalFault
 from worker.recipe import regrow, told
 from worker.sketch import draw, finished
@@ -69,7 +68,9 @@ class Here:
     made_by: Mapping[str, Any]
     find: Callable[[str], tuple[Path, str]]
     """Folder and hash of the prior of a name; raises Impossible."""
-    load: Callable[[Path], LatentPrior]
+    priors: Callable[[str], PriorCache]
+    """Those that compute in a precision, which is named as in the manifest; raises Impossible."""
+    device: str
 
 
 class Verifier:
@@ -93,7 +94,7 @@ class Verifier:
         try:
             stored = self._stored(row, said)
             made = self._make(row, said)
-        except (Impossible, RegrowError, BadPrior, BadPrompt, NumericalFault) as error:
+        except (Impossible, RegrowError, BadPrior, BadPrompt, NumericalFault, TooLarge) as error:
             return _impossible(row, *said, str(error))
         except KeyError as error:
             return _impossible(row, *said, f"its line of the manifest has no {error}")
@@ -133,8 +134,9 @@ class Verifier:
         if sketch.is_copied:
             return finished(sketch, sketch.x)[0]
         keep = None if sketch.keep is None else sketch.keep[None]
-        prior = told(self._here.load(folder), resolved)
-        guide = kept_autoencoder(beside, str(prior.device)) if beside else None
+        priors, device = self._here.priors(str(row["made_by"].get("dtype", "float32"))), self._here.device
+        prior = told(priors.get(folder, device), resolved)
+        guide = priors.autoencoder(beside, device, beside=folder) if beside else None
         (x,) = regrow(prior, resolved, sketch.x[None], keep, [work.seed], lambda _done, _steps: None, guide)
         return finished(sketch, x)[0]
 
@@ -229,9 +231,9 @@ def compare(made: bytes, stored: bytes, name: str) -> tuple[float, float]:
 
 
 def changes(row: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """What an image was made with that is not so here; a batch is one here."""
+    """What an image was made with that is not so here; a batch is one here, and the precision that of then."""
     then = {"engine": row["settings"]["engine"], **row["made_by"]}
-    names = ("engine", "regrow", "torch", "diffusers", "device", "dtype", "batch")
+    names = ("engine", "regrow", "torch", "diffusers", "device", "compiled", "batch")
     return [
         f"{name}: {then[name]} then, {here[name]} here"
         for name in names

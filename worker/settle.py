@@ -13,7 +13,8 @@ from shared import images, items, logs
 from shared.errors import RegrowError
 from shared.items import Result, Work
 from shared.storage import result_key, sha256
-from worker.blame import out_of_memory, storage_away
+from worker.blame import asked_for, out_of_memory, storage_away
+from worker.memory import left
 from worker.psld.sampler import NumericalFault
 from worker.sketch import Sketch, finished, of_the_canvas, of_the_file
 from worker.studio import Studio
@@ -70,12 +71,22 @@ def _fate(studio: Studio, work: Work) -> Iterator[None]:
     except Exception as error:
         if out_of_memory(error):
             kind = "out_of_memory" if studio.device.type == "cpu" else "gpu_out_of_memory"
-            size = work.resolved.long_side
-            detail = f"One image of {size} px does not fit the memory. Choose a smaller canvas.long_side."
-            _fail(studio, work, kind, detail, final=True)
+            _fail(studio, work, kind, _too_much(studio, work, error), final=True)
             return
         log.exception("an item raised what nobody foresaw")
         _fail(studio, work, "unexpected", f"{type(error).__name__}: {error}", final=False)
+
+
+def _too_much(studio: Studio, work: Work, error: Exception) -> str:
+    """What one image would have needed, and what there was."""
+    resolved = work.resolved
+    studio.meter.too_large(resolved.prior_sha256, resolved.long_side)
+    taken, more = studio.memory.taken(), asked_for(error)
+    needed = f"{(taken or 0) + (more or 0):,} bytes or more" if taken or more else "more"
+    return (
+        f"One image of {resolved.long_side} px with the prior {resolved.prior} does not fit the memory of "
+        f"{studio.device}: it takes {needed}{left(studio.memory)}. Choose a smaller canvas.long_side."
+    )
 
 
 def settle(studio: Studio, sketches: Sequence[Sketch], xs: Iterable[np.ndarray[Any, Any]], seconds: float) -> None:

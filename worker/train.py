@@ -80,7 +80,7 @@ def train_next(studio: Studio, make_way: Callable[[], None]) -> bool:
     if work is None:
         return False
     try:
-        with logs.about(**work.ids):
+        with logs.about(**work.ids), studio.rest.kept_off():
             _hold(studio, work, folders)
     except MadeWay:
         with studio.sessions.write() as session:
@@ -228,13 +228,12 @@ def _the_machine_to_itself(studio: Studio) -> Iterator[None]:
         torch.set_num_threads(device.threads_for_training(studio.settings.threads))
     else:
         studio.priors.clear()
-        torch.cuda.empty_cache()
+        studio.memory.reclaim()
     try:
         yield
     finally:
         torch.set_num_threads(studio.settings.threads)
-        if studio.device.type == "cuda":
-            torch.cuda.empty_cache()
+        studio.memory.reclaim()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from shared.errors import RegrowError
 from shared.formats.zips import Limits, SafeZip
 from shared.settings import Settings
 from shared.spec import ENGINE_VERSION
-from worker import device
+from worker import device, memory
+from worker.priors.arithmetic import PRECISIONS, Arithmetic
+from worker.priors.cache import PriorCache
+from worker.priors.check import load_autoencoder
 from worker.priors.diffusers import BUILTIN, load
-from worker.psld.prior import LatentPrior
 from worker.remake import MANIFEST, Finding, Here, Impossible, Verdict, Verifier
 
 # It is our own, and may be larger than what is taken from others.
@@ -30,7 +33,6 @@ def this_machine(wanted: str, prior: Path | None, settings: Settings) -> Here:
     """What is here. Raises NotConfigured where the device is not there."""
     chosen = device.choose(wanted)
     folders = {**priors.installed(settings.priors), priors.BUILTIN: BUILTIN}
-    loaded: dict[Path, LatentPrior] = {}
     hashes: dict[Path, str] = {}
 
     def find(name: str) -> tuple[Path, str]:
@@ -41,11 +43,14 @@ def this_machine(wanted: str, prior: Path | None, settings: Settings) -> Here:
             hashes[folder] = priors.describe(name, folder).sha256
         return folder, hashes[folder]
 
-    def loading(folder: Path) -> LatentPrior:
-        if folder not in loaded:
-            loaded.clear()
-            loaded[folder] = load(folder, chosen)
-        return loaded[folder]
+    @lru_cache(maxsize=1)
+    def computing_in(dtype: str) -> PriorCache:
+        if dtype not in PRECISIONS:
+            raise Impossible(f"it was computed in {dtype}, which this Regrow does not know")
+        how = Arithmetic(PRECISIONS[dtype], channels_last=chosen.type == "cuda")
+        return PriorCache(
+            partial(load, arithmetic=how), partial(load_autoencoder, arithmetic=how), memory=memory.of(chosen)
+        )
 
     made_by = {
         "engine": ENGINE_VERSION,
@@ -54,10 +59,10 @@ def this_machine(wanted: str, prior: Path | None, settings: Settings) -> Here:
         "diffusers": version("diffusers"),
         "python": platform.python_version(),
         "device": device.describe(chosen),
-        "dtype": "float32",
+        "compiled": False,
         "batch": 1,
     }
-    return Here(made_by, find, loading)
+    return Here(made_by, find, computing_in, str(chosen))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

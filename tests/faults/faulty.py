@@ -138,7 +138,7 @@ def studio() -> "Studio":
     return dataclasses.replace(
         _plain_studio(),
         batches=Batches(int(os.environ.get("FAULTY_BATCH", "1"))),
-        priors=PriorCache(lambda folder, device: FaultyPrior(load(folder, device)), capacity=1),
+        priors=PriorCache(lambda folder, device: FaultyPrior(load(folder, device))),
     )
 
 

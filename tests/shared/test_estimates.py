@@ -10,6 +10,7 @@ from shared import caps, estimates, jobs, priors, workers
 from shared.db import Sessions
 from shared.errors import Invalid
 from shared.estimates import Estimate
+from shared.figures import Meter
 from shared.models import Item, Job, Prior
 from shared.spec import ExpansionSpec
 
@@ -103,3 +104,32 @@ def test_what_a_job_would_refuse_is_refused_and_nothing_is_written(sessions: Ses
     with sessions.read() as session:
         assert session.scalar(select(func.count()).select_from(Job)) == 0
         assert session.scalar(select(func.count()).select_from(Item)) == 0
+
+
+def test_what_no_worker_has_the_memory_for_is_told_before(sessions: Sessions, dataset_id: str) -> None:
+    small, large = Meter(), Meter()
+
+    def seen() -> None:
+        with sessions.write() as session:
+            workers.seen(session, "small", "gpu", "cuda:0, a small one", figures=small.read())
+            workers.seen(session, "large", "cpu,gpu", "cuda:0, a large one", figures=large.read())
+            workers.seen(session, "other", "cpu", "cpu")
+
+    def said(long_side: int = 128) -> list[str]:
+        found = estimate(sessions, dataset_id, canvas={"long_side": long_side}).warnings
+        return [warning for warning in found if "memory" in warning]
+
+    small.too_large(PRIOR.sha256, 0)
+    small.too_large(PRIOR.sha256, 512)
+    small.too_large("another", 0)
+    seen()
+    assert said(1024) == [], "the large one may do it"
+    large.too_large(PRIOR.sha256, 256)
+    seen()
+    assert said(128) == []
+    (warning,) = said(512)
+    assert "An image of 256 px with this prior did not fit the memory of any worker" in warning
+    large.too_large(PRIOR.sha256, 0)
+    seen()
+    with pytest.raises(Invalid, match="no worker that is there has the memory for 'builtin'"):
+        make(sessions, dataset_id)

@@ -36,6 +36,7 @@ def test_the_pace_is_that_since_the_figures_before() -> None:
         "memory_used": 7,
         "memory": 9,
         "lapses": {},
+        "too_large": {},
     }
 
 

@@ -2,11 +2,12 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from rows import Make, claim, counts, expire, result, settle
+from rows import PRIOR, Make, claim, counts, expire, result, settle
 
 from shared import items, leases
 from shared.db import Sessions
 from shared.models import Item, Job
+from shared.spec import ResolvedSpec
 from shared.states import ItemState
 
 
@@ -175,3 +176,24 @@ def test_work_for_a_prior_or_an_engine_that_a_worker_has_not_waits(sessions: Ses
     assert [work.job_id for work in claim(sessions, 5)] == [fits]
     assert claim(sessions) == []
     assert counts(sessions, other) == counts(sessions, old) == {ItemState.PENDING: 1}
+
+
+def test_a_worker_takes_of_a_job_as_many_as_fit_by_what_that_asks_for(sessions: Sessions, make_job: Make) -> None:
+    small, open_ = make_job(1, 9, sampler={"batch": 2}, priority=1), make_job(1, 9, sampler={"batch": "auto"})
+    asked = []
+
+    def fits(resolved: ResolvedSpec, batch: int | None) -> int:
+        asked.append((resolved.prior_sha256, batch))
+        return batch or 5
+
+    def take(limit: int) -> list[tuple[str, int | None]]:
+        with sessions.write() as session:
+            taken = items.claim(session, "w", limit, 30, priors=[PRIOR.sha256], fits=fits)
+        return [(work.job_id, work.batch) for work in taken]
+
+    assert take(100) == [(small, 2)] * 2
+    assert take(1) == [(small, 2)]
+    for _ in range(3):
+        take(100)
+    assert take(100) == [(open_, None)] * 5
+    assert set(asked) == {(PRIOR.sha256, 2), (PRIOR.sha256, None)}

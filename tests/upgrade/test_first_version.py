@@ -96,7 +96,7 @@ def studio(left: Sessions, storage: Folder, tmp_path: Path) -> Studio:
         name="test",
         device=torch.device("cpu"),
         batches=Batches(1),
-        priors=PriorCache(load, capacity=1),
+        priors=PriorCache(load),
         prior_folders={"builtin": (BUILTIN, builtin.sha256)},
         made_by={"engine": ENGINE_VERSION, "device": "cpu"},
         stop=lambda: False,

@@ -22,7 +22,7 @@ from worker.priors.cache import PriorCache
 from worker.priors.diffusers import load
 from worker.studio import Batches, Studio
 
-CACHE = PriorCache(load, capacity=1)
+CACHE = PriorCache(load)
 FAST = {"sampler": {"steps": 3, "finish": 1}, "canvas": {"long_side": 64}, "reuse": False}
 """Enough to go through every line; what the pictures look like is another test's concern."""
 

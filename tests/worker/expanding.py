@@ -64,6 +64,9 @@ class Priors:
     def loaded(self, _device: str) -> set[Path]:
         return set()
 
+    def keep(self, _folders: object) -> bool:
+        return False
+
 
 def with_prior(studio: Studio, **replaced: Any) -> Studio:
     folder, _ = studio.prior_folders["builtin"]

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from expanding import expand_next, items, run, with_prior, with_the_real_prior
+from expanding import Prior, expand_next, items, run, with_prior, with_the_real_prior
 from live import until
 from PIL import Image as Picture
 from sqlalchemy import select
 from sqlalchemy.orm import undefer
+from tiny_prior import write_tiny_prior
 
 from samples.phantoms import write_dataset
 from shared import items as life
@@ -25,11 +26,32 @@ from shared.models import Image, Item, Job
 from shared.spec import ResolvedSpec
 from shared.states import ItemState
 from shared.storage import Folder, source_key
-from worker.priors.diffusers import BadPrior
-from worker.studio import Batches, Studio
+from worker.memory import Endless
+from worker.priors.cache import PriorCache
+from worker.priors.diffusers import BadPrior, load
+from worker.studio import Batches, Rest, Studio
 
 MakeJob = Callable[..., Job]
 Repack = Callable[[dict[str, bytes | None]], Path]
+
+
+QUICK = {"steps": 2, "finish": 0}
+
+
+class Device(Endless):
+    """One of which so many bytes are free, and of which an image takes so many."""
+
+    def __init__(self, free: int, takes: int | None = None) -> None:
+        self._free, self._takes = free, takes
+
+    def free(self) -> int:
+        return self._free
+
+    def total(self) -> int:
+        return 24 * 10**9
+
+    def taken(self) -> int | None:
+        return self._takes
 
 
 def hashes(studio: Studio) -> dict[tuple[str, int], str | None]:
@@ -281,7 +303,7 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved_and_stays_so(
     make_job(variants=2)
     run(studio)
     alone = hashes(studio)
-    job_id = make_job(variants=2).id
+    job = make_job(variants=2)
     folder, _ = studio.prior_folders["builtin"]
     real, tried = studio.priors.get(folder, "cpu"), []
 
@@ -293,11 +315,12 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved_and_stays_so(
 
     batched = dataclasses.replace(with_prior(studio, eps=eps), batches=Batches(6))
     run(batched)
-    made = [item for item in items(studio) if item.job_id == job_id]
+    made = [item for item in items(studio) if item.job_id == job.id]
     assert [(item.state, item.attempts) for item in made] == [(ItemState.DONE, 0)] * 6
     assert tried[:2] == [6, 3]
     assert max(tried[3:]) <= 3
-    assert batched.batches.limit == 1, "the next claims only as many as did fit"
+    spec = ResolvedSpec.model_validate(job.resolved)
+    assert batched.batches.limit(spec, None) == 1, "the next claims only as many as did fit"
     assert {(item.image.path, item.variant) for item in made} == set(alone)
 
 
@@ -305,12 +328,76 @@ def test_an_image_that_does_not_fit_the_memory_alone_fails_at_once(studio: Studi
     make_job(variants=1, max_images=1)
 
     def eps(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
 
-    run(with_prior(studio, eps=eps))
+    small = dataclasses.replace(with_prior(studio, eps=eps), memory=Device(free=10**9, takes=5 * 10**8))
+    run(small)
     (item,) = items(studio)
     assert (item.state, item.attempts, (item.error or {})["type"]) == (ItemState.FAILED, 1, "out_of_memory")
-    assert "long_side" in (item.error or {})["detail"]
+    assert (item.error or {})["detail"] == (
+        "One image of 64 px with the prior builtin does not fit the memory of cpu: it takes 2,647,483,648 bytes or "
+        "more; 1,000,000,000 of 24,000,000,000 bytes are free. Choose a smaller canvas.long_side."
+    )
+    (_, builtin) = studio.prior_folders["builtin"]
+    assert small.meter.read()["too_large"] == {builtin: 64}
+
+
+def test_how_many_go_at_once_grows_with_what_is_known_of_the_memory(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=2, sampler=QUICK)
+    folder, _ = studio.prior_folders["builtin"]
+    real, sizes = studio.priors.get(folder, "cpu"), []
+
+    def eps(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(z))
+        return real.eps(z, t)
+
+    memory = Device(free=8 * 10**9, takes=2 * 10**9)
+    batches = Batches(256, memory, reserve=10**9)
+    measured = dataclasses.replace(with_prior(studio, eps=eps), memory=memory, batches=batches)
+    run(measured)
+    assert sizes == [1, 1, 3, 3, 2, 2]
+    made = items(studio)
+    assert [(item.made_by or {})["batch"] for item in made] == [1, 3, 3, 3, 2, 2]
+
+
+def test_a_job_says_how_many_go_at_once_where_there_is_room(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=2, sampler=QUICK | {"batch": 4})
+    assert expand_next(dataclasses.replace(studio, batches=Batches(256, Device(free=0)))) == 4
+    assert expand_next(studio) == 1, "a CPU takes one at a time"
+    assert [(item.made_by or {}).get("batch") for item in items(studio)] == [4, 4, 4, 4, 1, None]
+
+
+def test_other_priors_make_room_before_an_image_fails(studio: Studio, make_job: MakeJob, tmp_path: Path) -> None:
+    make_job(variants=1, max_images=1, sampler=QUICK)
+    write_tiny_prior(tmp_path / "other")
+    real = studio.priors
+
+    def eps(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        if len(cache.loaded("cpu")) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real.get(folder, "cpu").eps(z, t)
+
+    folder, _ = studio.prior_folders["builtin"]
+    cache = PriorCache(lambda path, device: Prior(real.get(path, device), eps=eps))  # type: ignore[arg-type, return-value] # it has all that a prior has
+    cache.get(tmp_path / "other", "cpu")
+    run(dataclasses.replace(studio, priors=cache))
+    (item,) = items(studio)
+    assert (item.state, item.attempts) == (ItemState.DONE, 0)
+    assert cache.loaded("cpu") == {folder.resolve()}
+
+
+def test_what_is_loaded_is_let_go_when_there_is_nothing_to_do(studio: Studio, make_job: MakeJob) -> None:
+    make_job(variants=1, max_images=1, sampler=QUICK)
+    now = [0.0]
+    cache = PriorCache(load)
+    idle = dataclasses.replace(studio, priors=cache, rest=Rest(lambda: now[0]))
+    run(idle)
+    now[0] = studio.settings.prior_idle_seconds - 1
+    idle.clear_up()
+    assert len(cache.loaded("cpu")) == 1
+    now[0] += 1
+    idle.clear_up()
+    assert cache.loaded("cpu") == set()
 
 
 def test_an_item_of_another_prior_waits_and_is_not_made_with_this_one(studio: Studio, make_job: MakeJob) -> None:

@@ -15,13 +15,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_stable_diffusion import write_tiny_stable_diffusion
 
-from shared import jobs, priors
+from shared import jobs, priors, workers
 from shared.errors import Invalid
+from shared.figures import Meter
 from shared.models import Dataset, Job
 from shared.spec import ExpansionSpec
 from shared.states import ItemState
+from worker.memory import Endless
 from worker.priors.cache import PriorCache
-from worker.priors.diffusers import load
+from worker.priors.diffusers import DiffusersPrior, load
 from worker.studio import Studio
 
 Make = Callable[..., Job]
@@ -46,6 +48,15 @@ def write_tiny_autoencoder(folder: Path, channels: int = 4) -> None:
     ).half().save_pretrained(folder)
 
 
+class Ten(Endless):
+    """A device of ten bytes."""
+
+    def total(self) -> int:
+        return 10
+
+    free = total
+
+
 @pytest.fixture
 def make(studio: Studio, ingest: Callable[[Path], Dataset], phantoms: Path, tiny_sd: Path) -> Make:
     """A job with the prior `sd`, which was added; its first two images, unless it says otherwise."""
@@ -66,7 +77,7 @@ def make(studio: Studio, ingest: Callable[[Path], Dataset], phantoms: Path, tiny
 @pytest.fixture
 def fresh(studio: Studio) -> Studio:
     """With nothing loaded from another test's folder of the same name."""
-    return dataclasses.replace(studio, priors=PriorCache(load, capacity=1))
+    return dataclasses.replace(studio, priors=PriorCache(load))
 
 
 def pictures(studio: Studio, job: Job) -> list[np.ndarray]:
@@ -174,8 +185,36 @@ def test_a_prior_that_does_not_fit_the_memory_fails_its_items_and_no_others(fres
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.20 GiB")
         return load(folder, device)
 
-    small = dataclasses.replace(fresh, priors=PriorCache(too_large, capacity=1))
+    small = dataclasses.replace(fresh, priors=PriorCache(too_large))
     large, sound = make({}, priority=1), make({}, prior="builtin", canvas={"long_side": 32}, max_images=1)
     run(small)
     ended = {(item.job_id, item.state, (item.error or {}).get("type")) for item in items(fresh)}
     assert ended == {(large.id, ItemState.FAILED, "prior_too_large"), (sound.id, ItemState.DONE, None)}
+
+
+def test_a_prior_larger_than_the_device_is_never_loaded_and_its_jobs_are_refused_from_then_on(
+    fresh: Studio, make: Make, tiny_sd: Path
+) -> None:
+    def loading(folder: Path, device: str) -> DiffusersPrior:
+        assert folder.name == "builtin", "the size tells that it cannot be held"
+        return load(folder, device)
+
+    def size(folder: Path) -> int:
+        return 10 if folder.name == "builtin" else 11
+
+    cache = PriorCache(loading, size=size, memory=Ten())
+    small = dataclasses.replace(fresh, priors=cache)
+    large, sound = make({}, priority=1), make({}, prior="builtin", canvas={"long_side": 32}, max_images=1)
+    run(small)
+    ended = {(item.job_id, item.state, (item.error or {}).get("type")) for item in items(fresh)}
+    assert ended == {(large.id, ItemState.FAILED, "prior_too_large"), (sound.id, ItemState.DONE, None)}
+    details = {item.error["detail"] for item in items(fresh) if item.error}
+    assert details == {"The prior sd does not fit the memory of cpu: its weights take 11 bytes, and the device has 10."}
+    with fresh.sessions.write() as session:
+        workers.seen(session, "w:1", "gpu", "cpu", figures=small.meter.read())
+    with pytest.raises(Invalid, match="no worker that is there has the memory for 'sd'"):
+        make({})
+    assert make({}, prior="builtin")
+    at_start = dataclasses.replace(small, meter=Meter(), prior_folders={"sd": (tiny_sd, "x"), **fresh.prior_folders})
+    at_start.look_over_priors()
+    assert at_start.meter.read()["too_large"] == {"x": 0}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from shared.settings import Settings
 from shared.spec import ENGINE_VERSION
 from shared.storage import sha256
 from worker.archive import build_next
+from worker.priors.arithmetic import PLAIN, Arithmetic
 from worker.priors.cache import PriorCache
 from worker.priors.diffusers import load
 from worker.remake import Finding, Verdict, Verifier, changes
@@ -53,11 +55,14 @@ def expanded(studio: Studio, make_job: Callable[..., Job], tiny: Path, tmp_path:
         priors.register(session, "tiny", tiny)
     folders = {"builtin": (tiny, known), "tiny": (tiny, known)}
     made_by = this_machine("cpu", tiny, studio.settings).made_by | {"threads": 1}
-    worker = dataclasses.replace(
-        studio, prior_folders=folders, priors=PriorCache(load, capacity=1), made_by=dict(made_by)
-    )
 
-    def run(archive: Path | None = None, **spec: object) -> Path:
+    def run(archive: Path | None = None, arithmetic: Arithmetic = PLAIN, **spec: object) -> Path:
+        worker = dataclasses.replace(
+            studio,
+            prior_folders=folders,
+            priors=PriorCache(partial(load, arithmetic=arithmetic)),
+            made_by=made_by | arithmetic.described(),
+        )
         wanted = {"prior": "tiny", "canvas": {"long_side": 32}, "variants": 1, **spec}
         job = make_job(archive, **wanted) if archive else make_job(**wanted)
         expanding.run(worker)
@@ -228,9 +233,24 @@ def test_originals_that_are_not_in_the_archive_are_taken_from_beside_it(
 
 
 def test_what_changed_is_told_by_name() -> None:
-    row = {"settings": {"engine": "2"}, "made_by": {"device": "cuda:0, NVIDIA H200", "dtype": "float32"}}
-    here = {"engine": "2", "device": "cpu", "dtype": "float32", "torch": "2"}
+    row = {"settings": {"engine": "2"}, "made_by": {"device": "cuda:0, NVIDIA H200", "compiled": False}}
+    here = {"engine": "2", "device": "cpu", "compiled": False, "torch": "2"}
     assert changes(row, here) == ["device: cuda:0, NVIDIA H200 then, cpu here"]
+
+
+def test_the_precision_of_then_is_used_again(expanded: Expanded, tiny: Path) -> None:
+    archive = expanded(arithmetic=Arithmetic(torch.bfloat16), **PNG)
+    assert first(archive)["made_by"]["dtype"] == "bfloat16"
+    assert verdicts(verified(archive, tiny)) == ["equal"] * 3
+
+    def forget(rows: Rows) -> None:
+        for row, dtype in zip(rows, ("float32", "float4", "float32"), strict=True):
+            row["made_by"] |= {"dtype": dtype, "compiled": True}
+
+    found = verified(changed(archive, forget), tiny)
+    assert [each.verdict for each in found] == [Verdict.WITHIN, Verdict.IMPOSSIBLE, Verdict.WITHIN]
+    assert found[0].why == ("compiled: True then, False here",)
+    assert "it was computed in float4" in found[1].why[-1]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from typing import Any
 from diffusers import AutoencoderKL, AutoencoderTiny, VQModel
 from torch import Tensor
 
+from worker.priors.arithmetic import PLAIN, Arithmetic
 from worker.priors.files import BadPrior, Files
 
 KINDS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny, "VQModel": VQModel}
@@ -15,22 +16,25 @@ FOLDERS = ("vae", "vqvae")
 class Autoencoder:
     """One autoencoder of the diffusers library, whatever its kind; latents are scaled as its denoiser knows them."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, arithmetic: Arithmetic = PLAIN) -> None:
         config = module.config
         self._module = module
+        self._arithmetic = arithmetic
         self._scale = float(config.scaling_factor or 1.0)
         self._shift = float(getattr(config, "shift_factor", None) or 0.0)
         self.channels = int(config.latent_channels)
         self.factor = factor_of(dict(config))
 
     def encode(self, x: Tensor) -> Tensor:
-        found = self._module.encode(x)
-        z: Tensor = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
-        return (z - self._shift) * self._scale
+        with self._arithmetic.at(x.device):
+            found = self._module.encode(x)
+            z: Tensor = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
+        return (z.float() - self._shift) * self._scale
 
     def decode(self, z: Tensor) -> Tensor:
-        x: Tensor = self._module.decode(z / self._scale + self._shift).sample
-        return x
+        with self._arithmetic.at(z.device):
+            x: Tensor = self._module.decode(z / self._scale + self._shift).sample
+        return x.float()
 
 
 def factor_of(config: dict[str, Any]) -> int:

@@ -1,11 +1,11 @@
 """Whether a folder can be used, part by part, so that no more than one model is in memory at a time."""
 
-from functools import lru_cache
 from pathlib import Path
 
 from diffusers import AutoencoderTiny
 
 from worker.priors import autoencoders
+from worker.priors.arithmetic import PLAIN, Arithmetic
 from worker.priors.autoencoders import Autoencoder
 from worker.priors.diffusers import UNETS, alpha_bar_of, autoencoder_part, check_fit, unet_class
 from worker.priors.files import BadPrior, Files, check_card
@@ -28,15 +28,9 @@ def check(folder: Path) -> None:
         Text(files, unet).embed(["a"])
 
 
-def load_autoencoder(folder: Path, device: str) -> Autoencoder:
-    """An autoencoder of its own in float32, frozen. Raises BadPrior."""
+def load_autoencoder(folder: Path, device: str, *, arithmetic: Arithmetic = PLAIN) -> Autoencoder:
+    """An autoencoder of its own, frozen. Raises BadPrior."""
     files = Files(folder)
     if files.config("").get("_class_name") not in autoencoders.KINDS:
         raise BadPrior(f"{files.path('')} is no autoencoder's, such as an {AutoencoderTiny.__name__}'s")
-    return Autoencoder(autoencoders.read(files, "").to(device))
-
-
-@lru_cache(maxsize=2)
-def kept_autoencoder(folder: Path, device: str) -> Autoencoder:
-    """The same, and kept: they are small."""
-    return load_autoencoder(folder, device)
+    return Autoencoder(arithmetic.prepare(autoencoders.read(files, ""), device), arithmetic)

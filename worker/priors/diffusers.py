@@ -20,6 +20,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel, UNet2DModel
 from torch import Tensor
 
 from worker.priors import autoencoders
+from worker.priors.arithmetic import PLAIN, Arithmetic
 from worker.priors.autoencoders import Autoencoder
 from worker.priors.files import CARD, BadPrior, Files, check_card
 from worker.priors.text import BadPrompt, Embedded, Text
@@ -40,20 +41,28 @@ _MOST_PROMPTS = 64
 
 
 class DiffusersPrior:
-    """A `worker.psld.prior.LatentPrior` made of diffusers modules, in float32.
+    """A `worker.psld.prior.LatentPrior` made of diffusers modules, which compute as `arithmetic` says.
 
     It predicts under the empty prompt; `told` gives one that predicts under others. What is the same for every row is
     kept once.
     """
 
     def __init__(
-        self, vae: Any, unet: Any, alpha_bar: Tensor, text: Text | None = None, *, prediction: str = "epsilon"
+        self,
+        vae: Any,
+        unet: Any,
+        alpha_bar: Tensor,
+        text: Text | None = None,
+        *,
+        prediction: str = "epsilon",
+        arithmetic: Arithmetic = PLAIN,
     ) -> None:
         self.alpha_bar = alpha_bar
         self.device = torch.device(unet.device)
         self._vae = vae
         self._unet = unet
-        self._autoencoder = Autoencoder(vae)
+        self._arithmetic = arithmetic
+        self._autoencoder = Autoencoder(vae, arithmetic)
         self._levels = alpha_bar.to(self.device) if prediction == "v_prediction" else None
         self._text = text
         self._known: dict[str, Embedded] = {}
@@ -77,14 +86,7 @@ class DiffusersPrior:
         return made
 
     def eps(self, z: Tensor, t: Tensor) -> Tensor:
-        if not self._conditions:
-            e: Tensor = self._unet(z, t).sample
-        else:
-            count = len(self._conditions)
-            found = self._unet(z.repeat(count, 1, 1, 1), t.repeat(count), **self._conditioning(z)).sample
-            e, *guided = found.chunk(count)
-            if guided:
-                e = e + self._scale * (guided[0] - e)
+        e = self._predicted(z, t)
         if self._levels is None:
             return e
         ab = self._levels[t][:, None, None, None]
@@ -101,6 +103,17 @@ class DiffusersPrior:
             raise ValueError(f"the sides of a canvas must be multiples of {self.multiple}, not {height} x {width}")
         factor = self._autoencoder.factor
         return self._autoencoder.channels, height // factor, width // factor
+
+    def _predicted(self, z: Tensor, t: Tensor) -> Tensor:
+        """What the denoiser says, under all that it is told."""
+        count = len(self._conditions)
+        with self._arithmetic.at(z.device):
+            if not count:
+                e: Tensor = self._unet(z, t).sample
+                return e.float()
+            found = self._unet(z.repeat(count, 1, 1, 1), t.repeat(count), **self._conditioning(z)).sample
+        e, *guided = found.float().chunk(count)
+        return e + self._scale * (guided[0] - e) if guided else e
 
     def _conditioning(self, z: Tensor) -> dict[str, Any]:
         rows = len(z)
@@ -125,8 +138,14 @@ class DiffusersPrior:
         return found
 
 
-def load(folder: Path, device: torch.device | str = "cpu", *, alpha_bar: Tensor | None = None) -> DiffusersPrior:
-    """Load the prior of a folder in float32 (whatever it is stored in), frozen.
+def load(
+    folder: Path,
+    device: torch.device | str = "cpu",
+    *,
+    alpha_bar: Tensor | None = None,
+    arithmetic: Arithmetic = PLAIN,
+) -> DiffusersPrior:
+    """Load the prior of a folder, frozen; what it is stored in does not matter.
 
     A conditional U-Net is given the empty prompt, once; its text encoder is not kept. Where ``alpha_bar`` (T,) is
     given, scheduler/ is not read. Raises BadPrior.
@@ -140,7 +159,8 @@ def load(folder: Path, device: torch.device | str = "cpu", *, alpha_bar: Tensor 
     unet = files.model(UNETS[kind], "unet")
     check_fit(files, part, vae.config, unet.config)
     text = Text(files, unet.config) if kind == "UNet2DConditionModel" else None
-    return DiffusersPrior(vae.to(device), unet.to(device), levels, text, prediction=prediction)
+    vae, unet = (arithmetic.prepare(network, device) for network in (vae, unet))
+    return DiffusersPrior(vae, unet, levels, text, prediction=prediction, arithmetic=arithmetic)
 
 
 def autoencoder_part(files: Files) -> str:

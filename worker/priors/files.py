@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
 from diffusers.utils import logging
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTokenizer
@@ -20,6 +21,9 @@ WHOLE = "checkpoint.safetensors"
 _WEIGHTS = "diffusion_pytorch_model"
 _TEXT_WEIGHTS = "model"
 _PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
+_NETWORKS = ("unet", "vae", "vqvae", "")
+_TEXT = ("cond_stage_model.", "conditioner.")
+"""How the entries of a text encoder begin in a file with everything in it."""
 
 # Of a file with everything in it, each model leaves most unused, and is not to say so line by line.
 logging.set_verbosity_error()
@@ -93,6 +97,35 @@ class Files:
             hint += ", as a pickle may run code; `StableDiffusionPipeline.from_pretrained(...).save_pretrained(...)` "
             hint += "of diffusers converts it, on a machine that may trust it"
         raise BadPrior(f"{folder / f'{stem}.safetensors'} is missing: {hint}")
+
+
+def size_in_memory(folder: Path, each: int = 4) -> int:
+    """Bytes that the networks of a prior, or an autoencoder of its own, take with `each` bytes a weight.
+
+    Nothing is loaded. A text encoder does not count, as it is not kept; nor does what cannot be read, which is for
+    `Files.model` to say.
+    """
+    return each * sum(_entries(path) for path in _networks(folder))
+
+
+def _networks(folder: Path) -> list[Path]:
+    if (folder / WHOLE).is_file():
+        return [folder / WHOLE]
+    found = []
+    for part in _NETWORKS:
+        files = sorted((folder / part).glob(f"{_WEIGHTS}*.safetensors"))
+        # The same weights may lie there twice.
+        found += [path for path in files if ".fp16." not in path.name] or files
+    return found
+
+
+def _entries(path: Path) -> int:
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.keys() if not name.startswith(_TEXT)]  # noqa: SIM118  (it is no mapping)
+    except (OSError, SafetensorError):
+        return 0
+    return sum(math.prod(shape) for shape in shapes)
 
 
 def read_config(path: Path) -> dict[str, Any]:
