@@ -16,6 +16,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from shared.spec import ExpansionSpec, Guide, ResolvedSpec, item_seed, resolve
 from shared.storage import sha256
 from shared.tell import box_tell
 from worker import recipe
-from worker.priors.check import kept_autoencoder
+from worker.priors.check import load_autoencoder
 from worker.priors.diffusers import BUILTIN, load
 from worker.psld.prior import Autoencoder, LatentPrior
 
@@ -193,7 +194,12 @@ def _sample(prior: LatentPrior, resolved: ResolvedSpec, source: Source, variant:
 
 def _guide(resolved: ResolvedSpec, prior: LatentPrior) -> Counted | None:
     wanted = resolved.guidance_vae
-    return None if wanted is None else Counted(kept_autoencoder(Path(wanted.name), str(prior.device)))
+    return None if wanted is None else Counted(_kept(Path(wanted.name), str(prior.device)))
+
+
+@lru_cache(maxsize=1)
+def _kept(folder: Path, device: str) -> Autoencoder:
+    return load_autoencoder(folder, device)
 
 
 def _otherwise(
