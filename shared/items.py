@@ -293,6 +293,8 @@ def _return(session: Session, which: ColumnElement[bool], *, lapsed: bool) -> in
         "error": case((worn, literal(_LOST, Item.error.type)), else_=Item.error),
         "step": 0,
     }
+    if lapsed:
+        values["lapsed_at"] = now()
     return leases.changed(session, update(Item).where(running).values(token=None, lease_until=None, **values))
 
 

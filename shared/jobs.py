@@ -276,7 +276,7 @@ def _reopen(session: Session, job: Job) -> None:
 
 def _again(session: Session, which: Any) -> int:
     """Put ended items back to the beginning; returns how many."""
-    fresh = dict.fromkeys(("error", "started_at", "settled_at", "worker", "reused_from", "seconds"))
+    fresh = dict.fromkeys(("error", "started_at", "settled_at", "lapsed_at", "worker", "reused_from", "seconds"))
     fresh |= dict.fromkeys(("result_key", "result_sha256", "measures", "made_by"))
     statement = update(Item).where(which).values(state=ItemState.PENDING, attempts=0, lapses=0, step=0, **fresh)
     return leases.changed(session, statement)

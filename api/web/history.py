@@ -23,11 +23,13 @@ class Event:
 
     at: float
     what: str
-    """`asked`, `began`, `again`, `latest`, `over`, or what somebody told the job: an `Action`."""
+    """`asked`, `began`, `interrupted`, `again`, `latest`, `over`, or what somebody told the job: an `Action`."""
     by: str = ""
     """The name of who told it."""
     item: Item | None = None
     """What was begun again."""
+    count: int = 0
+    """How many were interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,11 @@ def of(session: Session, job: Job) -> History:
     events = [
         Event(job.created_at, "asked"),
         *_told(session, job),
-        *(_begun_again(session, job) if interrupted else ()),
+        *((*_interrupted(session, job), *_begun_again(session, job)) if interrupted else ()),
     ]
-    events += [Event(began, "began")] if began else []
+    # An image that is begun again no longer tells when it first was.
+    if began and not any(event.what == "interrupted" and event.at < began for event in events):
+        events.append(Event(began, "began"))
     if job.finished_at:
         events.append(Event(job.finished_at, "over"))
     elif latest:
@@ -77,8 +81,15 @@ def _told(session: Session, job: Job) -> list[Event]:
     return [Event(row.created_at, row.action, row.by) for row in rows]
 
 
+def _interrupted(session: Session, job: Job) -> list[Event]:
+    """When workers were found to have vanished; of an item that outlived several, the last."""
+    counted = select(Item.lapsed_at, func.count()).where(Item.job_id == job.id, Item.lapsed_at.is_not(None))
+    rows = session.execute(counted.group_by(Item.lapsed_at).order_by(Item.lapsed_at.desc()).limit(_MOST))
+    return [Event(at, "interrupted", count=count) for at, count in rows if at]
+
+
 def _begun_again(session: Session, job: Job) -> list[Event]:
-    """Of each image that outlived a worker, when it was begun the last time. When a worker was lost is kept nowhere."""
+    """Of each image that outlived a worker, when it was begun the last time."""
     since = (Item.job_id == job.id) & (Item.lapses > 0) & Item.state.in_([ItemState.RUNNING, ItemState.DONE])
     source = joinedload(Item.image).load_only(Image.path, Image.split)
     rows = session.scalars(select(Item).where(since).order_by(Item.started_at.desc()).limit(_MOST).options(source))

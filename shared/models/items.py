@@ -59,6 +59,8 @@ class Item(Leased, Base):
     error: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     started_at: Mapped[float | None] = mapped_column(Double)
     settled_at: Mapped[float | None] = mapped_column(Double)
+    lapsed_at: Mapped[float | None] = mapped_column(Double)
+    """When it was last found that the worker that had it had vanished."""
     seconds: Mapped[float | None] = mapped_column(Double)
     result_key: Mapped[str | None] = mapped_column(String(200), index=True)
     reused_from: Mapped[str | None] = mapped_column(String(32))
