@@ -186,6 +186,7 @@ def test_installed_priors_are_listed_with_what_a_request_must_know(service: Serv
             "words": [],
             "origin": "builtin",
             "training_id": None,
+            "source": None,
         }
     ]
 

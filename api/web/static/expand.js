@@ -57,9 +57,5 @@ unfold();
 if (sample) {
   form.addEventListener("input", soon);
   form.addEventListener("change", soon);
-  sample.addEventListener("change", () => {
-    const [width, height] = sample.selectedOptions[0].dataset.ratio.split("/");
-    [picture.width, picture.height] = [Number(width), Number(height)];
-  });
   look();
 }
