@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 
+from worker.priors.arithmetic import PLAIN, Arithmetic
 from worker.priors.autoencoders import Autoencoder
 from worker.priors.diffusers import DiffusersPrior, levels_of
 from worker.priors.single import parts_of
@@ -14,26 +15,28 @@ from worker.priors.text import Embedded
 _TOKENS = 77
 
 
-def prior(name: str, device: torch.device | str) -> DiffusersPrior:
+def prior(name: str, device: torch.device | str, arithmetic: Arithmetic = PLAIN) -> DiffusersPrior:
     """One of `worker.priors.single.ARCHITECTURES`. On the device `meta` it has shapes only, and takes no memory."""
     parts = parts_of(name)
     alpha_bar, prediction = levels_of(parts["scheduler"], Path(name))
     vae, unet = (
-        _made(kind, parts[part], device) for kind, part in ((AutoencoderKL, "vae"), (UNet2DConditionModel, "unet"))
+        _made(kind, parts[part], device, arithmetic)
+        for kind, part in ((AutoencoderKL, "vae"), (UNet2DConditionModel, "unet"))
     )
     text: Any = _Wordless(unet.config)
-    return DiffusersPrior(vae, unet, alpha_bar, text, prediction=prediction)
+    return DiffusersPrior(vae, unet, alpha_bar, text, prediction=prediction, arithmetic=arithmetic)
 
 
-def taesd(device: torch.device | str) -> Autoencoder:
+def taesd(device: torch.device | str, arithmetic: Arithmetic = PLAIN) -> Autoencoder:
     """TAESD: its numbers are the library's defaults."""
-    return Autoencoder(_made(AutoencoderTiny, {}, device))
+    return Autoencoder(_made(AutoencoderTiny, {}, device, arithmetic), arithmetic)
 
 
-def _made(kind: Any, config: dict[str, Any], device: torch.device | str) -> Any:
+def _made(kind: Any, config: dict[str, Any], device: torch.device | str, arithmetic: Arithmetic) -> Any:
     with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(0)
-        return kind.from_config(config).requires_grad_(False).eval()
+        made = kind.from_config(config).requires_grad_(False).eval()
+    return arithmetic.prepare(made, device)
 
 
 class _Wordless:

@@ -13,6 +13,7 @@ convolutions only), so that `--rounds 0` prints them in a minute, whatever the s
 
 `--architecture sd1` takes the true architecture with random weights, and `--guidance-vae taesd` adds a row for each
 preset guided by an autoencoder of that size. `--parts` prints what denoiser, decoder, encoder and guide cost each.
+`--precision bfloat16` is how a worker computes on a GPU; the authors' way stays in float32, as it is.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from benchmarks.tables import table
 from benchmarks.theirs import Theirs
 from shared.spec import PRESETS, ExpansionSpec, ResolvedSpec, resolve
 from worker import recipe
+from worker.priors.arithmetic import PLAIN, PRECISIONS, Arithmetic
 from worker.priors.autoencoders import Autoencoder
 from worker.priors.check import load_autoencoder
 from worker.priors.diffusers import BUILTIN, DiffusersPrior, load
@@ -110,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=1, help="images at once (default: %(default)s)")
     parser.add_argument("--parts", action="store_true", help="also print what each part costs")
     parser.add_argument("--device", default="cpu", help="(default: %(default)s)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="(default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="0: FLOPs only (default: %(default)s)")
     parser.add_argument("--most", type=int, default=20, help="steps that are timed, 2 at least (default: %(default)s)")
@@ -216,15 +219,28 @@ def _fewer(count: int, most: int) -> int:
 
 
 def _networks(given: argparse.Namespace, way: Way, device: str) -> Networks:
-    prior = architecture.prior(given.architecture, device) if given.architecture else load(given.prior, device)
+    arithmetic = PLAIN if way.name == THEIRS else _arithmetic(given, device)
+    if given.architecture:
+        prior = architecture.prior(given.architecture, device, arithmetic)
+    else:
+        prior = load(given.prior, device, arithmetic=arithmetic)
     if way.name == THEIRS:
         return Networks(Theirs(prior), None)
-    return Networks(prior, _guide(given, prior, device) if way.guided else None)
+    return Networks(prior, _guide(given, prior, device, arithmetic) if way.guided else None)
 
 
-def _guide(given: argparse.Namespace, prior: DiffusersPrior, device: str) -> Autoencoder:
+def _arithmetic(given: argparse.Namespace, device: str) -> Arithmetic:
+    """A worker's; on the device `meta`, where only shapes count, the plain one."""
+    kind = torch.device(device).type
+    return PLAIN if kind == "meta" else Arithmetic(PRECISIONS[given.precision], channels_last=kind == "cuda")
+
+
+def _guide(given: argparse.Namespace, prior: DiffusersPrior, device: str, arithmetic: Arithmetic) -> Autoencoder:
     named = given.guidance_vae
-    guide = architecture.taesd(device) if named == TAESD else load_autoencoder(Path(named), device)
+    if named == TAESD:
+        guide = architecture.taesd(device, arithmetic)
+    else:
+        guide = load_autoencoder(Path(named), device, arithmetic=arithmetic)
     side = guide.factor * prior.multiple
     if prior.latent_shape(side, side) != (guide.channels, prior.multiple, prior.multiple):
         raise SystemExit(f"{named} makes other latents than the prior")
