@@ -4,7 +4,8 @@ For each run prints seconds and network evaluations an image, PSNR to the origin
 canvas, before blending), the spread between variants, the tell of the boxes (in the finished file), and the distance of
 the regrown images to real ones. Images and seeds are the same in each run; intervals (95 %) are of the difference to
 the first run, paired, from resampling the images. What was made is kept in --out, so that a run that was stopped goes
-on, and draws --out/grid.png: original, what is kept, and a column a run.
+on, and draws --out/grid.png: original, what is kept, and a column a run. Where there are several processors, start as
+many with --share 1/N, 2/N and so on, which only make images, and then one without, which reads them all.
 
 To compare with, a run may be of another recipe: 'edit={"recipe": "sdedit", "strength": 0.5, "steps": 40}', or with a
 Stable Diffusion as --prior 'paint={"recipe": "inpaint_pipeline", "prompt": "an X-ray", "erode": 4}'. Both take
@@ -83,6 +84,7 @@ def main() -> None:
     chosen = _chosen(arguments.dataset, arguments.split, arguments.count)
     runs = dict(_run(text) for text in arguments.runs)
     made: dict[str, list[list[Made]]] = {}
+    ours = slice(arguments.share[0] - 1, None, arguments.share[1])
     for name, asked in runs.items():
         other: dict[str, Any] = {key: asked.pop(key) for key in ("recipe", "strength", "erode") if key in asked}
         if other.get("recipe", "sdedit") not in comparisons.RECIPES:
@@ -93,7 +95,9 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         told = recipe.told(prior, resolved)
         variants = range(1, arguments.variants + 1)
-        made[name] = [[_make(folder, told, resolved, source, n, other) for n in variants] for source in chosen]
+        made[name] = [[_make(folder, told, resolved, source, n, other) for n in variants] for source in chosen[ours]]
+    if arguments.share != (1, 1):
+        return
     real = _real(chosen, prior, arguments.long_side)
     _print(made, real)
     _draw(arguments.out / "grid.png", chosen, made, prior, arguments.long_side)
@@ -106,11 +110,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="valid", help="(default: %(default)s)")
     parser.add_argument("--count", type=int, default=20, help="images, by hash (default: %(default)s)")
     parser.add_argument("--variants", type=int, default=3, help="seeds an image (default: %(default)s)")
+    parser.add_argument("--share", type=_share, default=(1, 1), metavar="K/N", help="make only every N-th image's")
     parser.add_argument("--long-side", type=int, help="of the canvas (default: the prior's own)")
     parser.add_argument("--prior", type=Path, default=BUILTIN, metavar="FOLDER", help="(default: the built-in one)")
     parser.add_argument("--device", default="cpu", help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("build/fidelity"), help="(default: %(default)s)")
     return parser
+
+
+def _share(text: str) -> tuple[int, int]:
+    k, n = map(int, text.split("/"))
+    if not 1 <= k <= n:
+        raise ValueError
+    return k, n
 
 
 def _run(text: str) -> tuple[str, dict[str, Any]]:

@@ -32,7 +32,7 @@ class TrainingSettings(Strict):
         le=512,
         multiple_of=MULTIPLE,
         description="Side of the square, in pixels, on which the autoencoder sees a picture. Left out: the median long "
-        "side of the pictures, between the crop and 192.",
+        "side of the pictures, between the crop and 320.",
     )
     denoiser_side: int | None = Field(
         None,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from shared.recipes import MIN_PICTURES, TrainingSettings
 from worker.training import CannotTrain, Diverged, TrainingMismatch, TrainingProgress, autoencoder, checkpoints, samples
+from worker.training.denoiser import VIEWS
 
 
 class Stop(Exception):
@@ -60,7 +61,7 @@ def test_what_was_held_out_is_never_trained_on(tiny: Path, tmp_path: Path) -> No
     data = finished(tmp_path)["card"]["data"]
     assert (data["training"], data["held_out"]) == (57, 3)
     latents = torch.load(tmp_path / checkpoints.LATENTS, weights_only=True)["latents"]
-    assert (len(latents["training"]), len(latents["held_out"])) == (4 * 57, 3)
+    assert (len(latents["training"]), len(latents["held_out"])) == (VIEWS * 57, 3)
 
 
 def test_equal_pictures_count_once(tiny: Path, tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_sides_come_from_the_pictures() -> None:
     from worker.training.pictures import sides
 
     numbers = TrainingSettings(crop=96)
-    assert sides([454] * 9, numbers) == (192, 128)
+    assert sides([454] * 9, numbers) == (320, 128)
     assert sides([150, 100, 170], numbers) == (144, 128)
     assert sides([98, 99, 100], numbers) == (96, 96)
     assert sides([454], TrainingSettings(image_side=256, denoiser_side=64)) == (256, 64)

@@ -1,11 +1,12 @@
 """Training a prior from pictures, step by step, so that it may be stopped and goes on.
 
-    train(pictures, settings, folder, *, init, device, on_step, classes) -> None
+    train(pictures, settings, folder, *, init, device, on_step, classes, enough) -> None
 
 runs until done. `pictures` is a sequence of functions that each decode one picture; `settings` a
 `shared.recipes.TrainingSettings`; `folder` is where the training keeps its state; `init` the folder of an installed
 prior whose weights it begins with; `classes`, of each picture the names of what it shows, which the recipe
-textual_inversion needs. `on_step(TrainingProgress)` is called after each step, and whatever it raises
+textual_inversion needs; `enough()`, asked after each step of the denoiser, whether it is to end there.
+`on_step(TrainingProgress)` is called after each step, and whatever it raises
 passes through and ends the call: nothing is lost but the steps since the last checkpoint. Called again with the same
 pictures, settings and init, it goes on from there; on a CPU the weights come out as if it had never stopped. Raises
 CannotTrain (pictures or init), Diverged (the loss is no number), TrainingMismatch (`folder` holds another training),

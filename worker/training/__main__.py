@@ -4,9 +4,11 @@ python -m worker.training hands/ --recipe small -o prior
 """
 
 import argparse
+import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, RegrowError) as error:
         parser.error(str(error))
     init = BUILTIN if args.init == "builtin" else args.init and Path(args.init)
-    run = conclude if args.finish else train
+    run = conclude if args.finish else partial(train, enough=_after(args.minutes))
     try:
         loaders = [source.load for source in found]
         shown = [source.classes for source in found]
@@ -64,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="where the prior is to be")
     parser.add_argument("--state", type=Path, metavar="FOLDER", help="of the training (default: OUT.training)")
     parser.add_argument("--finish", action="store_true", help="train no further: install the last checkpoint")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        metavar="N",
+        help="train the denoiser no longer than until so many minutes from the start",
+    )
     parser.add_argument("--licence", default="", metavar="TEXT", help="of the pictures, for the prior's card")
     parser.add_argument("--init", metavar="FOLDER", help="a prior to begin with; `builtin` is the built-in one")
     parser.add_argument("--device", type=torch.device, default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
@@ -71,6 +80,11 @@ def _parser() -> argparse.ArgumentParser:
         said = f"{field.description} (default: {field.default})".replace("%", "%%")
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="X", help=said)
     return parser
+
+
+def _after(minutes: float) -> Callable[[], bool]:
+    end = time.monotonic() + 60 * minutes
+    return lambda: time.monotonic() > end
 
 
 class _Show:

@@ -10,12 +10,15 @@ from torch import Tensor
 
 from worker.psld.sampler import ddim
 from worker.psld.schedule import walk
-from worker.training.autoencoder import as_floats
+from worker.training.autoencoder import as_floats, noise
 from worker.training.pictures import Pictures
 
-VIEWS = 4
-"""Latents made of each picture: as it is, mirrored, and the rest of windows of the larger square."""
-SMALLEST_WINDOW = 0.7
+VIEWS = 8
+"""Latents made of each picture: as it is, mirrored, and the rest of windows of the larger square.
+
+A window shows from the whole down to the larger square's own pixels, each ratio of sizes as often as another: on a
+canvas larger than its native size the denoiser sees tiles, which show as little.
+"""
 
 SNR_LIMIT = 5.0
 """Steps with less noise than this ratio of signal to it count as much as this (Hang et al., Min-SNR, 2303.09556)."""
@@ -30,9 +33,9 @@ def views(pictures: Pictures, row: int, generator: torch.Generator) -> tuple[NDA
     large, native, area = pictures.large[row], pictures.native[row], pictures.known_native[row]
     side, small = large.shape[-1], native.shape[-1]
     made, known = [native, native[:, :, ::-1]], [area, area[:, ::-1]]
-    for over in range(VIEWS - len(made)):
-        share = max(SMALLEST_WINDOW, small / side)
-        window = round(side * (share + (1 - share) * float(torch.rand((), generator=generator))))
+    for number in range(VIEWS - len(made)):
+        over = number % 2
+        window = round(side * (small / side) ** float(torch.rand((), generator=generator)))
         top, left = torch.randint(side - window + 1, (2,), generator=generator).tolist()
         cut = Image.fromarray(np.moveaxis(large[:, top : top + window, left : left + window], 0, 2))
         scaled = np.moveaxis(np.asarray(cut.resize((small, small), Image.Resampling.BICUBIC)), 2, 0)
@@ -75,7 +78,7 @@ def loss(
     """
     T, B = len(alpha_bar), len(z)
     t = ((torch.arange(B) + torch.rand(B, generator=generator)) * T / B).long().clamp(max=T - 1)
-    n = torch.randn(z.shape, generator=generator).to(z)
+    n = noise(z.shape, generator, z.device).to(z)
     ab = alpha_bar[t].to(z)[:, None, None, None]
     seen = known
     if further:

@@ -50,7 +50,7 @@ class DistilSettings(Strict):
         le=512,
         multiple_of=MULTIPLE,
         description="Side of the square, in pixels, on which pictures are seen. Left out: their median long side, "
-        "between the crop and 192.",
+        "between the crop and 320.",
     )
     crop: int = Field(96, ge=16, le=512, multiple_of=MULTIPLE, description="Side of the random crops, in pixels.")
     channels: int = Field(16, ge=1, le=256, description="Of all its layers; TAESD has 64.")

@@ -1,7 +1,7 @@
 """A training from its pictures to its card: an autoencoder, latents, a denoiser, measurements."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -29,6 +29,7 @@ def train(
     device: torch.device,
     on_step: OnStep,
     classes: Sequence[Classes] | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train until done, going on from the checkpoint in `folder` if there is one; see the package's docstring."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +39,7 @@ def train(
         run.models.keep_scale(_unit_scale(_latents(run)))
         run.begin_denoiser()
         run.save()
-    _train_denoiser(run)
+    _train_denoiser(run, enough)
     card.finish(run, init)
 
 
@@ -83,9 +84,12 @@ def history(folder: Path) -> Path:
 def _train_autoencoder(run: Run) -> None:
     settings, vae = run.settings, run.models.vae
     p = run.pictures
-    training, known = p.large[~p.held_out], p.known_large[~p.held_out]
+    sets = [(p.large[~p.held_out], p.known_large[~p.held_out])]
+    if settings.crop <= p.native.shape[-1] < p.large.shape[-1]:  # what a denoiser sees is not only detail
+        sets.append((p.native[~p.held_out], p.known_native[~p.held_out]))
 
     def loss() -> Tensor:
+        training, known = sets[run.step % len(sets)]
         drawn = autoencoder.crops(training, known, settings.crop, settings.autoencoder_batch, run.generator)
         x, area = (each.to(run.device) for each in drawn)
         return autoencoder.loss(vae, x, area, settings.kl, run.generator)
@@ -100,7 +104,7 @@ def _train_autoencoder(run: Run) -> None:
         run.tell(value, psnr, last=run.step == settings.autoencoder_steps)
 
 
-def _train_denoiser(run: Run) -> None:
+def _train_denoiser(run: Run, enough: Callable[[], bool]) -> None:
     settings, unet, alpha_bar = run.settings, run.models.unet, run.models.alpha_bar
     further = settings.further if settings.recipe == "ambient" else 0.0
     kept = _latents(run)
@@ -123,7 +127,10 @@ def _train_denoiser(run: Run) -> None:
                 run.models.unet_average, held_out, kept["known_held_out"], alpha_bar, run.device, of_held_out
             )
             _preview(run)
-        run.tell(value, found, last=run.step == settings.denoiser_steps)
+        last = run.step == settings.denoiser_steps or enough()
+        run.tell(value, found, last=last)
+        if last:
+            return
 
 
 def _latents(run: Run) -> dict[str, Tensor]:
