@@ -1,6 +1,7 @@
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,18 @@ from PIL import Image
 from torch import Tensor
 
 from shared.recipes import MIN_PICTURES, TrainingSettings
-from worker.training import CannotTrain, Diverged, TrainingMismatch, TrainingProgress, autoencoder, checkpoints, samples
+from worker.training import (
+    CannotTrain,
+    Diverged,
+    TrainingMismatch,
+    TrainingProgress,
+    autoencoder,
+    checkpoints,
+    denoiser,
+    samples,
+)
 from worker.training.denoiser import VIEWS
+from worker.training.pictures import read
 
 
 class Stop(Exception):
@@ -100,6 +111,22 @@ def test_progress_is_told_and_says_when_it_is_safe_to_stop(tiny: Path, tmp_path:
     assert [p.stage for p in seen][-1] == "card"
     with Image.open(samples(tmp_path)) as sheet:
         assert sheet.size == (8 * 16, 16)
+
+
+def test_windows_reach_from_the_whole_to_the_pixels_themselves() -> None:
+    """A ramp shows in how steep it comes out how much of it a window saw."""
+    ramps = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (24, 64, 1))
+    ramps[:, 0, 0] = np.arange(24)  # none is another's equal
+    found = read([partial(Image.fromarray, ramp) for ramp in ramps], settings(image_side=64))
+    shares, generator = [], torch.Generator().manual_seed(0)
+    for row in range(24):
+        made, known = denoiser.views(found, row, generator)
+        assert made.shape == (VIEWS, 3, 16, 16)
+        assert known.shape == (VIEWS, 16, 16)
+        across = np.abs(np.diff(made[2:, 0].mean(axis=1), axis=1)).mean(axis=1)
+        shares += (across / np.abs(np.diff(made[0, 0].mean(axis=0))).mean()).tolist()
+    assert min(shares) < 0.35  # 16 of 64 pixels are a quarter
+    assert max(shares) > 0.85
 
 
 def test_a_denoiser_may_be_trained_for_longer_than_planned(tiny: Path, tmp_path: Path) -> None:

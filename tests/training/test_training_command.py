@@ -57,6 +57,12 @@ def test_a_training_can_be_ended_early(folder: Path, tiny: Path, tmp_path: Path)
     assert json.loads((tmp_path / "second" / CARD).read_text())["steps"]["denoiser"] == 2
 
 
+def test_no_more_minutes_are_taken_than_were_given(folder: Path, tiny: Path, tmp_path: Path) -> None:
+    command = [str(folder), "--init", str(tiny), *NUMBERS, "--denoiser-steps", "100000"]
+    assert main([*command, "--minutes", "0", "-o", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out" / CARD).read_text())["steps"] == {"autoencoder": 2, "denoiser": 1}
+
+
 def test_what_cannot_be_trained_is_said(
     folder: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

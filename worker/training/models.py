@@ -174,7 +174,7 @@ def _of_prior(folder: Path, native_side: int, unet: Any, *, frozen: bool = False
 
 
 def _doubled(vae: Any, unet: Any, schedule: dict[str, Any]) -> Models:
-    vae, unet = (model.to(memory_format=torch.channels_last).train() for model in (vae, unet))
+    vae, unet = vae.train(), unet.train()
     return Models(vae, _average(vae), unet, _average(unet), schedule)
 
 

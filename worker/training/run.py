@@ -188,6 +188,11 @@ class Run:
         )
 
 
+def _layout(device: torch.device) -> torch.memory_format:
+    """How convolutions are fastest: on a GPU, with the group norms between them, not in the one that is on a CPU."""
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
+
+
 def begin(
     pictures: Pictures,
     settings: TrainingSettings,
@@ -216,7 +221,7 @@ def begin(
     else:
         raise CannotTrain("autoencoder_steps is 0, which needs a prior to begin with whose autoencoder can be kept.")
     for model in (made.vae, made.vae_average, made.unet, made.unet_average):
-        model.to(device)
+        model.to(device, memory_format=_layout(device))
     generator = torch.Generator().manual_seed(settings.seed)
     hashes = (
         None if init is None else {path.parent.name: disk.sha256(path) for path in sorted(init.glob("*/*.safetensors"))}
