@@ -1,6 +1,7 @@
 """What a user asks for when a prior is to be trained: a recipe and its numbers."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +15,19 @@ MULTIPLE = 16
 """Sides of the pictures of the recipes `small` and `ambient`, in pixels, are multiples of this."""
 
 Recipe = Literal["small", "ambient", "lora", "textual_inversion"]
+
+_OWN: Mapping[str, Mapping[str, float]] = {
+    "lora": {"crop": MULTIPLE, "denoiser_steps": 1000, "denoiser_batch": 4, "denoiser_rate": 1e-4},
+    "textual_inversion": {"crop": MULTIPLE, "denoiser_steps": 2000, "denoiser_batch": 4, "denoiser_rate": 5e-3},
+}
+"""Where a recipe's own numbers differ from those below. They cut no crops, so that their pictures may be small."""
+
+
+def _differs(name: str, default: float, about: str, **limits: Any) -> Any:
+    """A field of which recipes have numbers of their own. Its schema has no default, since that depends."""
+    own = ", ".join(f"for `{recipe}` {numbers[name]:,g}" for recipe, numbers in _OWN.items())
+    said = f"{about} Left out: {default:,g}, {own}."
+    return Field(default, description=said, json_schema_extra=lambda schema: schema.pop("default"), **limits)
 
 
 class TrainingSettings(Strict):
@@ -42,8 +56,13 @@ class TrainingSettings(Strict):
         description="Side of the square for the denoiser: the prior's native size. Left out: `image_side`, up to 128 "
         "or to the native size of the prior to begin with.",
     )
-    crop: int = Field(
-        96, ge=16, le=512, multiple_of=MULTIPLE, description="Side of the autoencoder's random crops, in pixels."
+    crop: int = _differs(
+        "crop",
+        96,
+        "Side of the autoencoder's random crops, in pixels; no picture may be smaller.",
+        ge=16,
+        le=512,
+        multiple_of=MULTIPLE,
     )
     autoencoder_steps: int = Field(
         4000, ge=0, le=1_000_000, description="Steps of the autoencoder; `lora` and `textual_inversion` train none."
@@ -55,12 +74,20 @@ class TrainingSettings(Strict):
     kl: float = Field(
         1e-4, ge=0, le=1, description="Weight of the latents' distance from unit noise, which keeps them smooth."
     )
-    denoiser_steps: int = Field(
-        12_000, ge=1, le=10_000_000, description="Steps of the denoiser. More may be asked for when a run is continued."
+    denoiser_steps: int = _differs(
+        "denoiser_steps",
+        12_000,
+        "Steps of the denoiser. More may be asked for when a run is continued.",
+        ge=1,
+        le=10_000_000,
     )
-    denoiser_batch: int = Field(16, ge=1, le=1024, description="Latents a step.")
-    denoiser_rate: float = Field(
-        3e-4, gt=0, le=0.1, description="Learning rate, the same to the end, so that a run may end at any checkpoint."
+    denoiser_batch: int = _differs("denoiser_batch", 16, "Latents a step.", ge=1, le=1024)
+    denoiser_rate: float = _differs(
+        "denoiser_rate",
+        3e-4,
+        "Learning rate, the same to the end, so that a run may end at any checkpoint.",
+        gt=0,
+        le=0.1,
     )
     average: float = Field(
         0.999, ge=0, lt=1, description="What the moving average of the weights, which is installed, keeps at each step."
@@ -85,6 +112,12 @@ class TrainingSettings(Strict):
     )
     rank: int = Field(8, ge=1, le=256, description="Recipe `lora`: rank of the adapters.")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Fixes every draw.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _begin_with_the_recipes_own(cls, given: Any) -> Any:
+        own = _OWN.get(str(given.get("recipe"))) if isinstance(given, Mapping) else None
+        return {**own, **given} if own else given
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -75,9 +75,10 @@ class Play:
             worker = session.get_one(models.Training, training_id).worker
         return int((worker or "").rpartition(":")[2])
 
-    def job(self, prior: str) -> str:
-        small = {"canvas": {"long_side": 32}, "sampler": {"steps": 2}, "max_images": 2, "variants": 1, "reuse": False}
-        return self.client.create_job({"dataset_id": self.dataset, "prior": prior, **small})["id"]
+    def job(self, prior: str, **sampler: Any) -> str:
+        small = {"canvas": {"long_side": 32}, "max_images": 2, "variants": 1, "reuse": False}
+        asked = {"dataset_id": self.dataset, "prior": prior, "sampler": {"steps": 2, **sampler}, **small}
+        return self.client.create_job(asked)["id"]
 
     def weights(self, training_id: str) -> dict[str, bytes]:
         folder = self.stage.site.storage.path(prior_key(training_id))
@@ -101,6 +102,7 @@ def hub(stage: Stage) -> Iterator[Hub]:
 @pytest.fixture(scope="module")
 def play(stage: Stage, hub: Hub) -> Iterator[Play]:
     fleet, port = stage.site.fleet, free_port()
+    write_tiny_stable_diffusion(stage.home / "priors" / "sd")
     fleet.env |= {"REGROW_HUB_ALLOW": "lab/*", "REGROW_HUB_ENDPOINT": hub.url}
     fleet.sweep()
     fleet.api(port)
@@ -126,6 +128,27 @@ def test_a_killed_training_goes_on_elsewhere_and_ends_as_if_it_had_not_been(play
     assert play.weights(killed) == play.weights(undisturbed)
     job = play.client.wait_job(play.job("killed"))
     assert (job["state"], job["counts"]["done"]) == ("succeeded", 2)
+
+
+def test_a_stable_diffusion_is_adapted_through_a_kill_and_its_prompts_and_words_are_used(play: Play) -> None:
+    large = {"init": "sd", "denoiser_batch": 8}
+    adapted = play.train("adapted", recipe="lora", rank=4, denoiser_steps=120, **large)
+    taught = play.train("taught", recipe="textual_inversion", denoiser_steps=10, **large)
+    before = play.in_the_middle(adapted, 4 * EVERY)["step"]
+    play.stage.site.fleet.kill(play.gpu)
+    play.gpu = play.stage.gpu("adapting")
+    steps: list[int] = []
+    done = play.client.wait_training(adapted, on_poll=lambda answer: steps.append(answer["step"]))
+    assert (done["state"], done["attempts"], done["init"]) == ("done", 0, "sd")
+    assert min(steps) >= before - EVERY, "it began anew"
+    assert play.client.wait_training(taught)["state"] == "done"
+    told = {name: play.client.prior(name) for name in ("adapted", "taught")}
+    assert [(each["prompts"], each["words"]) for each in told.values()] == [(True, []), (True, ["<fractured>"])]
+    asked = {"adapted": "a fracture", "taught": "a <fractured>"}
+    for job in [play.job(prior, prompt=prompt) for prior, prompt in asked.items()]:
+        seen = play.client.wait_job(job)
+        assert (seen["state"], seen["counts"]["done"]) == ("succeeded", 2)
+        assert seen["resolved"]["conditioning"]["prompt"] == asked[seen["resolved"]["prior"]]
 
 
 def test_jobs_and_a_training_take_turns_on_one_worker_and_a_cancel_frees_it(play: Play) -> None:

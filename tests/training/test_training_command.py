@@ -38,7 +38,7 @@ def test_a_folder_of_pictures_becomes_a_prior(
     assert "installed" in said
     with pytest.raises(SystemExit):
         main(command)
-    assert "is not written over another" in capsys.readouterr().err
+    assert "is not written over" in capsys.readouterr().err
 
 
 def test_only_the_train_split_of_a_data_set_is_used(tiny: Path, tmp_path: Path) -> None:
