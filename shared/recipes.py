@@ -27,7 +27,11 @@ def _differs(name: str, default: float, about: str, **limits: Any) -> Any:
     """A field of which recipes have numbers of their own. Its schema has no default, since that depends."""
     own = ", ".join(f"for `{recipe}` {numbers[name]:,g}" for recipe, numbers in _OWN.items())
     said = f"{about} Left out: {default:,g}, {own}."
-    return Field(default, description=said, json_schema_extra=lambda schema: schema.pop("default"), **limits)
+    return Field(default, description=said, json_schema_extra=_without_default, **limits)
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
 
 
 class TrainingSettings(Strict):

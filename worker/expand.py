@@ -17,7 +17,7 @@ from shared import items, logs, plan
 from shared.items import Work
 from shared.sources import uploaded_mask
 from shared.storage import source_key
-from worker.blame import out_of_memory
+from worker.blame import Refused, Stopped, out_of_memory
 from worker.memory import left
 from worker.overlap import Overlap
 from worker.priors.cache import TooLarge
@@ -25,7 +25,7 @@ from worker.priors.files import BadPrior
 from worker.priors.text import BadPrompt
 from worker.psld.prior import Autoencoder, LatentPrior
 from worker.recipe import regrow, told
-from worker.settle import Refused, Stopped, fate, settle
+from worker.settle import fate, settle
 from worker.sketch import Sketch, draw
 from worker.studio import Studio
 

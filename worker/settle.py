@@ -3,17 +3,15 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared import images, items, logs
-from shared.errors import RegrowError
 from shared.items import Result, Work
 from shared.storage import result_key, sha256
-from worker.blame import asked_for, out_of_memory, storage_away
+from worker.blame import Refused, asked_for, blamed
 from worker.memory import left
 from worker.psld.sampler import NumericalFault
 from worker.sketch import Sketch, finished, of_the_canvas, of_the_file
@@ -24,57 +22,21 @@ log = logging.getLogger(__name__)
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "BMP": "bmp", "TIFF": "tif", "WEBP": "webp"}
 
 
-class Stopped(Exception):
-    """The batch is given up between two steps: its items go back unharmed."""
-
-
-class Refused(Exception):
-    """The item can never succeed; `kind` and `detail` are what its owner reads."""
-
-    def __init__(self, kind: str, detail: str) -> None:
-        super().__init__(detail)
-        self.kind, self.detail = kind, detail
-
-
 @contextmanager
 def fate(studio: Studio, work: Work) -> Iterator[None]:
     """Whatever the item itself raises ends in its row and goes no further; what is not its doing passes through.
 
     What is logged meanwhile carries the item's ids.
     """
-    with logs.about(item=work.item_id, **work.ids), _fate(studio, work):
-        yield
-
-
-@contextmanager
-def _fate(studio: Studio, work: Work) -> Iterator[None]:
-    try:
-        yield
-    except (Stopped, SQLAlchemyError):
-        raise
-    except Refused as refusal:
-        _fail(studio, work, refusal.kind, refusal.detail, final=True)
-    except RegrowError as error:
-        _fail(studio, work, error.slug, error.detail, final=True)
-    except NumericalFault as fault:
-        resolved = work.resolved
-        detail = f"{fault} (preset {resolved.preset}, gamma {resolved.gamma}, omega {resolved.omega})"
-        _fail(studio, work, "numerical_fault", detail, final=True)
-    except OSError as error:
-        # A full disk or a share that is away: no fault of the item's, so no attempt of its is spent.
-        if storage_away(error, studio.storage):
-            raise
-        _fail(studio, work, "storage", f"{error.strerror or error}: {error.filename}", final=False)
-    except torch.AcceleratorError:
-        # The device no longer answers this process, whoever is at fault. See `expand_next`.
-        raise
-    except Exception as error:
-        if out_of_memory(error):
-            kind = "out_of_memory" if studio.device.type == "cpu" else "gpu_out_of_memory"
-            _fail(studio, work, kind, _too_much(studio, work, error), final=True)
-            return
-        log.exception("an item raised what nobody foresaw")
-        _fail(studio, work, "unexpected", f"{type(error).__name__}: {error}", final=False)
+    fail, too_much = partial(_fail, studio, work), partial(_too_much, studio, work)
+    own = blamed("an item", fail, storage=studio.storage, device=studio.device, too_much=too_much)
+    with logs.about(item=work.item_id, **work.ids), own:
+        try:
+            yield
+        except NumericalFault as fault:
+            used = work.resolved
+            detail = f"{fault} (preset {used.preset}, gamma {used.gamma}, omega {used.omega})"
+            raise Refused("numerical_fault", detail) from fault
 
 
 def _too_much(studio: Studio, work: Work, error: Exception) -> str:

@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,14 +17,12 @@ from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared import images, items, logs, priors, stretches
-from shared.errors import RegrowError
 from shared.models import Training
 from shared.storage import prior_key, source_key, training_key
 from shared.stretches import Noted, Picture, Work
 from worker import device, training
-from worker.blame import out_of_memory, storage_away
+from worker.blame import Stopped, blamed
 from worker.renewal import Pace, Renewal
-from worker.settle import Stopped
 from worker.studio import Studio
 from worker.training import TrainingProgress
 
@@ -35,7 +33,7 @@ _BETWEEN_STEPS = 5
 _LATEST = 100
 
 
-class MadeWay(Exception):
+class MadeWay(Stopped):
     """The device is given back at a checkpoint, because items of jobs wait for it."""
 
 
@@ -124,6 +122,8 @@ def _hold(studio: Studio, work: Work, folders: Mapping[str, Path]) -> None:
         try:
             with _fate(studio, work), studio.storage.at_hand(_work_key(work)) as folder:
                 _train(studio, work, folder, folders, partial(on_step, folder))
+        except MadeWay:
+            raise
         except Stopped:
             log.info("the training stopped at step %d", pace.step)
             _clear_up(studio, work)
@@ -236,26 +236,15 @@ def _the_machine_to_itself(studio: Studio) -> Iterator[None]:
         studio.memory.reclaim()
 
 
-@contextmanager
-def _fate(studio: Studio, work: Work) -> Iterator[None]:
+def _fate(studio: Studio, work: Work) -> AbstractContextManager[None]:
     """What the training itself raises ends in its row; what is not its doing passes through."""
-    try:
-        yield
-    except (Stopped, MadeWay, SQLAlchemyError, torch.AcceleratorError):
-        raise
-    except RegrowError as error:
-        _fail(studio, work, error.slug, error.detail, final=True)
-    except OSError as error:
-        if storage_away(error, studio.storage):
-            raise
-        _fail(studio, work, "storage", f"{error.strerror or error}: {error.filename}", final=False)
-    except Exception as error:
-        if out_of_memory(error):
-            kind = "out_of_memory" if studio.device.type == "cpu" else "gpu_out_of_memory"
-            _fail(studio, work, kind, "A step does not fit the memory. Train with smaller batches.", final=True)
-            return
-        log.exception("the training raised what nobody foresaw")
-        _fail(studio, work, "unexpected", f"{type(error).__name__}: {error}", final=False)
+    return blamed(
+        "the training",
+        partial(_fail, studio, work),
+        storage=studio.storage,
+        device=studio.device,
+        too_much=lambda _: "A step does not fit the memory. Train with smaller batches.",
+    )
 
 
 def _fail(studio: Studio, work: Work, kind: str, detail: str, *, final: bool) -> None:
