@@ -109,7 +109,7 @@ def test_a_training_that_is_not_finished_is_not_installed(tiny: Path, tmp_path: 
 
 
 def test_a_full_disk_leaves_nothing_half_installed(finished: Path, tmp_path: Path) -> None:
-    with no_file_above(20_000), pytest.raises(Exception, match=r"too large|No space|I/O"):
+    with no_file_above(20_000), pytest.raises(OSError, match=r"File too large.*bars"):
         install(finished, tmp_path / "bars", name="bars", about={})
     assert not list(tmp_path.iterdir())
     install(finished, tmp_path / "bars", name="bars", about={})
@@ -141,7 +141,9 @@ def test_an_installed_prior_can_be_trained_further(prior: Path, tmp_path: Path) 
     stored = load_file(prior / WEIGHTS)
     assert all(torch.equal(values, stored[name].float()) for name, values in made.unet.state_dict().items())
     run(tmp_path / "further", settings(), init=prior)
-    install(tmp_path / "further", tmp_path / "grandchild", name="grandchild", about={})
+    install(tmp_path / "further", tmp_path / "grandchild", name="grandchild", about={"sources": ["1" * 64]})
+    about = json.loads((tmp_path / "grandchild" / CARD).read_text())["about"]
+    assert about == {"sources": ["0" * 64, "1" * 64]}, "what its parent has learned from, it may know"
     for config in (tmp_path / "grandchild").glob("*/config.json"):
         assert str(tmp_path) not in config.read_text("utf-8")
     kept = checkpoints.load(tmp_path / "further" / checkpoints.FINISHED)

@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tiny: Path, finished: Path, tm
     with pytest.raises(Stop):
         run(tmp_path, settings(), init=tiny, on_step=stop_when(lambda p: p.step == 8 and p.checkpointed))
     before = (tmp_path / checkpoints.CHECKPOINT).read_bytes()
-    with no_file_above(10_000), pytest.raises(OSError, match="too large"):
+    with no_file_above(10_000), pytest.raises(OSError, match=f"too large: '{tmp_path}"):
         run(tmp_path, settings(), init=tiny)
     assert (tmp_path / checkpoints.CHECKPOINT).read_bytes() == before
     assert not list(tmp_path.glob(".*"))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.priors.files import Files
+from worker.priors.files import CARD, Files, read_config
 from worker.priors.text import copy_text
 from worker.training import autoencoder, checkpoints, denoiser, memory, words
 from worker.training.adapters import bare, merged
@@ -36,6 +36,7 @@ def finish(run: Run, init: Path | None) -> None:
         "steps": {"autoencoder": run.settings.first_steps, "denoiser": run.step},
         "sides": {"autoencoder": pictures.large.shape[-1], "denoiser": pictures.native.shape[-1]},
         "init": run.init,
+        "inherited": _learned(init),
         "data": {
             "training": int((~held_out).sum()),
             "held_out": int(held_out.sum()),
@@ -69,6 +70,14 @@ def finish(run: Run, init: Path | None) -> None:
             "card": card,
         },
     )
+
+
+def _learned(init: Path | None) -> list[str]:
+    """Hashes of the image files that the prior to begin with has learned from, as far as its card tells."""
+    if init is None or not (init / CARD).is_file():
+        return []
+    about = read_config(init / CARD).get("about")
+    return sorted(map(str, about.get("sources", []))) if isinstance(about, dict) else []
 
 
 def _samples(run: Run, vae: Any, unet: Any) -> Any:

@@ -1,6 +1,7 @@
 """A training on disk: whatever happens while one is written, the one before stays."""
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from shared import disk
 from shared.errors import Conflict
@@ -20,6 +22,7 @@ FINISHED = "finished.pt"
 HISTORY = "history.json"
 SAMPLES = "samples.png"
 """The files of a training's folder; the last also of an installed prior."""
+_SYSTEMS = re.compile(r"os error (\d+)")
 
 
 def write(path: Path, data: bytes) -> None:
@@ -31,8 +34,10 @@ def write(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # the system does not say where a disk is full
         raise
 
 
@@ -40,7 +45,7 @@ def write(path: Path, data: bytes) -> None:
 def new_folder(target: Path) -> Iterator[Path]:
     """A folder to fill, which becomes `target` on the way out: that appears whole and on disk, or not at all.
 
-    Raises Conflict if there is one.
+    Raises Conflict if there is one, OSError of a full disk.
     """
     if target.exists():
         raise Conflict(
@@ -53,8 +58,11 @@ def new_folder(target: Path) -> Iterator[Path]:
         for path in [*partial.rglob("*"), partial]:
             disk.sync(path)
         partial.rename(target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, SafetensorError) and (found := _SYSTEMS.search(str(error))):
+            # Weights are written by a library that has one error for everything.
+            raise OSError(number := int(found[1]), os.strerror(number), str(target)) from error
         raise
     disk.sync(target.parent)
 

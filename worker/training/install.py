@@ -64,10 +64,14 @@ def _write(partial: Path, finished: dict[str, Any], folder: Path, name: str, abo
     weights = {
         path.relative_to(partial).as_posix(): disk.sha256(path) for path in sorted(partial.glob("*/*.safetensors"))
     }
+    measured = dict(finished["card"])
+    if inherited := measured.pop("inherited", []):
+        # What the prior to begin with has seen, this one may know too.
+        about = {**about, "sources": sorted({*about.get("sources", []), *inherited})}
     card = {
         "name": name,
         "installed": datetime.now(UTC).isoformat(timespec="seconds"),
-        **finished["card"],
+        **measured,
         "about": about,
         "weights": weights,
     }
