@@ -21,6 +21,14 @@ class Learning:
     def prior(self, name: str) -> Prior:
         return cast(Prior, parsed(self._wire.get(f"/v1/priors/{quote(name, safe='')}")))
 
+    def prior_facts(self, name: str) -> dict[str, Any]:
+        """The card of a prior that was trained here, in numbers, as docs/priors.md explains them."""
+        return cast(dict[str, Any], parsed(self._wire.get(f"/v1/priors/{quote(name, safe='')}/facts")))
+
+    def prior_samples(self, name: str) -> bytes:
+        """A PNG of what a prior that was trained here drew when it was done."""
+        return self._wire.get(f"/v1/priors/{quote(name, safe='')}/samples").content
+
     def train_prior(self, spec: dict[str, Any], key: str | None = None) -> Training:
         """Start to train a prior. `spec` says `dataset_id`, `name`, and what is to differ from the defaults: `recipe`,
         `init`, `licence`, steps and sizes, as `/docs` lists them. `key` as for `create_job`."""

@@ -59,7 +59,11 @@ def train(  # noqa: PLR0913  (one parameter an option)
     name: Annotated[str, typer.Option("--output", "-o", metavar="NAME", help="What jobs will call the prior.")],
     *,
     recipe: Annotated[
-        str | None, typer.Option(help="How: `small` from nothing, or another that the service has.")
+        str | None,
+        typer.Option(
+            help="How: `small` from nothing, `ambient` from damaged images; `lora` adapts a Stable Diffusion, and "
+            "`textual_inversion` teaches it a word for each class: both need `--init`."
+        ),
     ] = None,
     init: Annotated[str | None, typer.Option(metavar="NAME", help="The installed prior to start from.")] = None,
     licence: Annotated[
@@ -165,7 +169,7 @@ def show(
     name: PriorName,
     samples: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", dir_okay=False, help="Also save what it drew while it was trained."),
+        typer.Option(metavar="FILE.png", dir_okay=False, help="Also save what it drew last, of nothing but noise."),
     ] = None,
     server: Server = DEFAULT_URL,
     key: Key = None,
@@ -174,14 +178,14 @@ def show(
     """Show a prior's card, or how far its training or its fetch is."""
     with talking(server, key) as regrow:
         found = next((each for each in regrow.priors()["items"] if each["name"] == name), None)
-        training = _newest(regrow.trainings(), name) if found is None or samples else None
+        training = _newest(regrow.trainings(), name) if found is None else None
         coming = _newest(regrow.fetches(), name) if found is None else None
         if found is None and training is None and coming is None:
             fail(Exit.REFUSED, f"There is no prior named {name!r}, and none is being trained or fetched.")
         if samples:
-            if training is None:
-                fail(Exit.REFUSED, f"{name!r} was not trained here, or its training was deleted.")
-            samples.write_bytes(regrow.training_preview(training["id"]))
+            if found["origin"] != "trained" if found else training is None:
+                fail(Exit.REFUSED, f"{name!r} was not trained here.")
+            samples.write_bytes(regrow.training_preview(training["id"]) if training else regrow.prior_samples(name))
         if found is not None:
             printed(found, report.prior, as_json)
         elif coming is not None and (training is None or coming["created_at"] > training["created_at"]):

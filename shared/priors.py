@@ -28,6 +28,8 @@ EVERYBODYS = ""
 CARD = "README.md"
 FACTS = "card.json"
 """What a prior's card says, for programs; not every prior has one."""
+SAMPLES = "samples.png"
+"""What it drew when it was done; not every prior has some."""
 WHOLE = "checkpoint.safetensors"
 """All weights of a prior in one file; the folder then holds configurations beside it."""
 _WORD = re.compile(r"<[^<>\s]+>")

@@ -1,14 +1,14 @@
 """Priors: installed ones, and how to come by one of one's own."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import AfterValidator
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from api import schemas
-from api.deps import Caller, Parts, PartsDep, SessionsDep, TrailDep
+from api.deps import Caller, Parts, PartsDep, SessionsDep, StorageDep, TrailDep
 from api.problems import documented
 from api.routes import IdempotencyKey, fetches, trainings
 from api.trail import Trail
@@ -16,11 +16,13 @@ from shared import fetches as bringing
 from shared import priors
 from shared import trainings as life
 from shared.audit import Action
+from shared.db import Sessions
 from shared.errors import NotFound
 from shared.fetches import FetchSpec
 from shared.models import Fetch, Prior, Training
 from shared.queue import Task
 from shared.states import LIVE_FETCH, LIVE_TRAINING
+from shared.storage import Storage, prior_key
 from shared.trainings import TrainingSpec
 
 router = APIRouter(prefix="/v1/priors", tags=["priors"])
@@ -33,6 +35,14 @@ def _name(value: str) -> str:
 
 
 Name = Annotated[str, Path(description="A prior's name.", max_length=100), AfterValidator(_name)]
+
+
+def _kept(media_type: str) -> dict[int | str, dict[str, Any]]:
+    return {
+        200: {"content": {media_type: {}}, "description": "The file."},
+        304: {"description": "The caller has the file: it named its ETag in If-None-Match."},
+        **documented(404, 422),
+    }
 
 
 @router.get("", summary="List the installed priors, and what is being trained or fetched")
@@ -106,6 +116,26 @@ def get_prior(name: Name, caller: Caller, sessions: SessionsDep) -> schemas.prio
         return schemas.priors.Prior.from_row(priors.get(session, caller, name))
 
 
+@router.get(
+    "/{name}/facts", summary="A prior's card for programs", response_class=Response, responses=_kept("application/json")
+)
+def get_prior_facts(
+    name: Name, caller: Caller, sessions: SessionsDep, storage: StorageDep, request: Request
+) -> Response:
+    """Every setting, what was measured along the way and in the end, and the hashes of weights and images, as JSON;
+    docs/priors.md explains the fields. 404 for a prior that was not trained here."""
+    return _file(request, sessions, storage, caller, name, priors.FACTS)
+
+
+@router.get("/{name}/samples", summary="Samples of a prior", response_class=Response, responses=_kept("image/png"))
+def get_prior_samples(
+    name: Name, caller: Caller, sessions: SessionsDep, storage: StorageDep, request: Request
+) -> Response:
+    """A grid of pictures that it drew of nothing but noise when it was done; they are those that its card speaks of.
+    404 for a prior that was not trained here."""
+    return _file(request, sessions, storage, caller, name, priors.SAMPLES)
+
+
 @router.delete("/{name}", status_code=204, summary="Delete a prior", responses=documented(404, 409, 422))
 def delete_prior(name: Name, caller: Caller, sessions: SessionsDep, trail: TrailDep) -> None:
     """Only what was trained, fetched or added here can be deleted; of what was added the files stay. 409 while a job
@@ -113,6 +143,20 @@ def delete_prior(name: Name, caller: Caller, sessions: SessionsDep, trail: Trail
     with sessions.write() as session:
         priors.delete(session, caller, name)
         trail.note(session, Action.DELETED, f"/v1/priors/{name}")
+
+
+def _file(request: Request, sessions: Sessions, storage: Storage, owner: str, name: str, which: str) -> Response:
+    """Of a prior that was trained here: of others the workers alone have the files."""
+    with sessions.read() as session:
+        training_id = priors.get(session, owner, name).training_id
+    try:
+        data = storage.read(prior_key(training_id) + which) if training_id else None
+    except FileNotFoundError:
+        data = None
+    if data is None:
+        raise NotFound(f"The prior {name!r} has no {which} here: it was not trained here.")
+    media_type = "image/png" if which == priors.SAMPLES else "application/json"
+    return trainings.unless_known(request, data, media_type, {"X-Content-Type-Options": "nosniff"})
 
 
 def _create(parts: Parts, trail: Trail, owner: str, spec: TrainingSpec, key: str | None) -> schemas.trainings.Training:

@@ -53,7 +53,7 @@ def get_training(training_id: HexId, caller: Caller, sessions: SessionsDep, requ
         training = told(session, [trainings.get(session, caller, training_id)])[0]
     body = training.model_dump_json().encode()
     headers = {"Retry-After": "1"} if training.state in LIVE_TRAINING else {}
-    return _unless_known(request, body, "application/json", headers)
+    return unless_known(request, body, "application/json", headers)
 
 
 @router.get(
@@ -76,7 +76,7 @@ def get_training_preview(
         png = storage.read(training_key(training_id, "preview.png"))
     except FileNotFoundError:
         raise Conflict(f"Nothing was drawn yet: training {training_id} is {state}.") from None
-    return _unless_known(request, png, "image/png", {"X-Content-Type-Options": "nosniff"})
+    return unless_known(request, png, "image/png", {"X-Content-Type-Options": "nosniff"})
 
 
 @router.get("/{training_id}/history", summary="How well it did so far", responses=documented(404, 422))
@@ -154,7 +154,7 @@ def _tell(
     return answer
 
 
-def _unless_known(request: Request, body: bytes, media_type: str, headers: dict[str, str]) -> Response:
+def unless_known(request: Request, body: bytes, media_type: str, headers: dict[str, str]) -> Response:
     """The body with its ETag; 304 if the caller has it."""
     headers = headers | {"ETag": f'"{hashlib.sha256(body).hexdigest()}"'}
     if known(request, headers["ETag"]):

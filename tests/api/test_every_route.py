@@ -16,8 +16,9 @@ from starlette.testclient import TestClient
 from shared import hauls, stretches
 from shared.db import Sessions
 from shared.models import Prior
+from shared.priors import FACTS, SAMPLES
 from shared.queue import Task
-from shared.storage import Folder, training_key
+from shared.storage import Folder, prior_key, training_key
 
 OPEN = {
     *(("GET", path) for path in ("/", "/healthz", "/readyz", "/docs", "/openapi.json", "/sign-in")),
@@ -141,7 +142,11 @@ def _one_of_everything(service: Service) -> dict[str, object]:
 
 def _train(service: Service, dataset_id: str) -> str:
     training_id: str = service.client.post("/v1/priors", json={"dataset_id": dataset_id, "name": "wrists"}).json()["id"]
-    service.storage.write(training_key(training_id, "preview.png"), b"png")
+    for key in (
+        training_key(training_id, "preview.png"),
+        *(prior_key(training_id) + each for each in (FACTS, SAMPLES)),
+    ):
+        service.storage.write(key, b"{}")
     with service.sessions.write() as session:
         work = stretches.claim(session, "worker", 30, hashes=[], jobs_wait=False)
         assert work is not None

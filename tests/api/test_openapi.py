@@ -78,6 +78,8 @@ def test_operations_are_named_as_clients_call_them(document: dict[str, Any]) -> 
         "fetch_prior",
         "get_prior",
         "delete_prior",
+        "get_prior_facts",
+        "get_prior_samples",
         "list_trainings",
         "get_training",
         "delete_training",

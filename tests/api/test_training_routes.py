@@ -260,6 +260,21 @@ def test_once_it_is_done_its_checkpoints_go_and_its_samples_and_prior_stay(servi
     assert not service.storage.exists(kept[1])
 
 
+def test_what_a_prior_has_beside_its_card_outlives_its_training(service: Service, dataset: str) -> None:
+    training = install(service, dataset)
+    for name, said in (("wrists", "no samples.png"), ("builtin", "not trained here"), ("other", "no prior 'other'")):
+        assert said in service.get(f"/v1/priors/{name}/samples", 404)["detail"]
+    facts = b'{"held_out_loss": 0.1}'
+    service.storage.write(f"priors/{training}/samples.png", png(1))
+    service.storage.write(f"priors/{training}/card.json", facts)
+    assert service.client.delete(f"/v1/trainings/{training}").status_code == 204
+    for what, kind, content in (("samples", "image/png", png(1)), ("facts", "application/json", facts)):
+        answer = service.client.get(f"/v1/priors/wrists/{what}")
+        assert (answer.content, answer.headers["content-type"]) == (content, kind)
+        known = {"If-None-Match": answer.headers["etag"]}
+        assert service.client.get(f"/v1/priors/wrists/{what}", headers=known).status_code == 304
+
+
 def test_a_prior_is_deleted_only_if_nothing_needs_it(service: Service, dataset: str) -> None:
     install(service, dataset)
     job = service.job(dataset, prior="wrists", canvas={"long_side": 64})

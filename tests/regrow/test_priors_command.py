@@ -34,7 +34,9 @@ def test_a_prior_is_trained_watched_listed_shown_and_deleted(run: Any, lessons: 
     shown = run("show", "wrists", "--samples", tmp_path / "samples.png")
     assert "a small latent diffusion model" in shown.stdout
     with Image.open(tmp_path / "samples.png") as picture:
-        assert picture.size == (8, 8)
+        assert picture.size > (128, 128), "those of the prior, not of its training"
+    refused = run("show", "builtin", "--samples", tmp_path / "none.png")
+    assert (refused.exit_code, "'builtin' was not trained here" in refused.stderr) == (4, True)
     assert run("remove", "wrists").exit_code == 1
     assert run("remove", "wrists", "--yes").exit_code == 0
     assert "wrists" not in run().stdout
@@ -60,6 +62,7 @@ def test_a_training_is_cancelled_and_goes_on_by_the_name_of_its_prior(run: Any, 
     assert "pending" in run("resume", "wrists").stdout
     again = run("train", lessons, "-o", "wrists")
     assert (again.exit_code, "being trained already" in again.stderr) == (4, True)
+    assert run("show", "wrists", "--samples", "none.png").exit_code == 4, "nothing was drawn yet"
     assert run("remove", "wrists", "--yes").exit_code == 0
     assert run("cancel", "wrists").exit_code == 4
 
@@ -86,6 +89,9 @@ def test_a_script_trains_a_prior_and_uses_it(client: Client, lessons: Path) -> N
     assert (done["state"], seen[-1]) == ("done", 1.0)
     assert Image.open(io.BytesIO(client.training_preview(started["id"]))).size == (8, 8)
     assert client.prior("wrists")["training_id"] == started["id"]
+    facts = client.prior_facts("wrists")
+    assert {"settings", "reconstruction_psnr", "held_out_loss", "memorisation", "about"} <= set(facts)
+    assert Image.open(io.BytesIO(client.prior_samples("wrists"))).format == "PNG"
     assert [each["id"] for each in client.trainings()] == [started["id"]]
     job = client.wait_job(
         client.create_job({"dataset_id": dataset_id, "prior": "wrists", "variants": 1, "max_images": 1})["id"]

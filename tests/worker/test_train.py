@@ -254,6 +254,11 @@ def test_it_starts_from_an_installed_prior(studio: Studio, dataset: Dataset) -> 
     assert row(studio, training).state == TrainingState.DONE
     card = json.loads(studio.storage.read(prior_key(training) + priors.FACTS))
     assert card["about"]["init"]["name"] == "builtin"
+    with studio.sessions.read() as session:
+        known = {name: priors.trained_on(session, priors.get(session, "local", name)) for name in ("builtin", "wrists")}
+        mine = set(session.scalars(select(Image.sha256).where(Image.dataset_id == dataset.id, Image.split == "train")))
+    assert len(known["builtin"]) > 1000
+    assert known["wrists"] == known["builtin"] | mine, "what its parent has learned from, it may know"
 
 
 def test_pictures_without_contrast_end_it_and_it_says_so(studio: Studio, dataset: Dataset) -> None:
