@@ -7,10 +7,14 @@ import torch
 from drawn import pictures, run, settings
 from safetensors.torch import load_file
 from test_training import Stop, stop_when
+from tiny_single_file import write_single_file
 from tiny_stable_diffusion import write_tiny_stable_diffusion
 
+from shared import disk
 from shared.recipes import TrainingSettings
+from worker.priors import single
 from worker.priors.diffusers import CARD, load
+from worker.priors.files import WHOLE
 from worker.training import CannotTrain, checkpoints, install, models
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -96,6 +100,19 @@ def test_it_needs_a_prior_with_a_prompt(stable_diffusion: Path, tiny: Path, tmp_
         run(tmp_path, numbers(), init=tiny)
     with pytest.raises(CannotTrain, match=r"UNet2DModel; that of .* is a UNet2DConditionModel"):
         run(tmp_path, settings(), init=stable_diffusion)
+
+
+def test_a_prior_in_one_file_is_adapted_and_its_hash_is_kept(
+    stable_diffusion: Path, whole: Path, tmp_path: Path
+) -> None:
+    write_single_file(stable_diffusion, tmp_path / "model.safetensors")
+    single.lay_out(tmp_path / "model.safetensors", tmp_path / "one", configs=stable_diffusion)
+    run(tmp_path / "training", numbers(), init=tmp_path / "one")
+    install(tmp_path / "training", tmp_path / "adapted", name="adapted", about={})
+    assert load(tmp_path / "adapted").told("ab c", "", 1).eps(torch.zeros(1, 4, 8, 8), torch.tensor([500])).any()
+    begun_with = json.loads((tmp_path / "adapted" / CARD).read_text())["init"]
+    assert begun_with == {WHOLE: disk.sha256(tmp_path / "model.safetensors")}
+    assert finished(whole)["card"]["init"].keys() == {"text_encoder", "unet", "vae"}
 
 
 def test_one_that_predicts_v_is_adapted_and_xl_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,19 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise BadPrior(f"{path} must hold a JSON object")
     return config
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of a prior's weights, by the part whose only file they are, or else by the file's name."""
+    found = sorted([*folder.glob("*/*.safetensors"), *folder.glob("*.safetensors")])
+    alone = Counter(path.parent for path in found)
+    named = {}
+    for path in found:
+        part = path.parent != folder and alone[path.parent] == 1
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        named[path.parent.name if part else path.relative_to(folder).as_posix()] = digest
+    return named
 
 
 def check_card(folder: Path) -> None:

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from shared import disk
 from shared.recipes import TrainingSettings
+from worker.priors.files import hashes
 from worker.training import checkpoints, models
 from worker.training.errors import CannotTrain, Diverged, TrainingMismatch
 from worker.training.models import Models
@@ -223,10 +223,8 @@ def begin(
     for model in (made.vae, made.vae_average, made.unet, made.unet_average):
         model.to(device, memory_format=_layout(device))
     generator = torch.Generator().manual_seed(settings.seed)
-    hashes = (
-        None if init is None else {path.parent.name: disk.sha256(path) for path in sorted(init.glob("*/*.safetensors"))}
-    )
-    run = Run(folder, settings, pictures, made, device, hashes, on_step, generator)
+    begun_with = None if init is None else hashes(init)
+    run = Run(folder, settings, pictures, made, device, begun_with, on_step, generator)
     if kept is not None:
         run.restore(kept)
     return run
