@@ -1,5 +1,6 @@
 """`regrow priors add`: the real command, on tiny models in the form they have on disk."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +64,20 @@ def test_a_folder_and_a_file_are_added_where_they_are(add: Any, tmp_path: Path) 
 
 
 def test_what_cannot_be_used_is_refused_before_anything_is_written(add: Any, tmp_path: Path) -> None:
-    broken, pickled = tmp_path / "broken", tmp_path / "model.ckpt"
+    broken, pickled, other = tmp_path / "broken", tmp_path / "model.ckpt", tmp_path / "other"
     write_tiny_prior(broken)
     path = broken / "unet" / "diffusion_pytorch_model.safetensors"
     weights = load_file(path)
     weights["conv_in.weight"][0] = float("nan")
     save_file(weights, path, metadata={"format": "pt"})
     pickled.write_bytes(b"PK")
+    write_tiny_prior(other)
+    (other / "card.json").write_text(
+        json.dumps({"about": {}, "weights": {"unet/diffusion_pytorch_model.safetensors": "0" * 64}})
+    )
     for given, message in (
         ([broken, "--name", "mine"], "conv_in.weight are not finite"),
+        ([other, "--name", "mine"], "is the card of other weights than unet/diffusion_pytorch_model.safetensors"),
         ([pickled, "--name", "mine"], "Take the .safetensors of the same model"),
         ([broken, "--name", "Mine!"], "is no name of a prior"),
         ([broken, "--name", "builtin"], "There is a prior named 'builtin' already"),

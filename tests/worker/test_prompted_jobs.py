@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_stable_diffusion import write_tiny_stable_diffusion
 
-from shared import jobs, priors, workers
+from shared import disk, jobs, priors, workers
 from shared.errors import Invalid
 from shared.figures import Meter
 from shared.models import Dataset, Job
@@ -23,7 +24,7 @@ from shared.spec import ExpansionSpec
 from shared.states import ItemState
 from worker.memory import Endless
 from worker.priors.cache import PriorCache
-from worker.priors.diffusers import DiffusersPrior, load
+from worker.priors.diffusers import CARD, DiffusersPrior, load
 from worker.studio import Studio
 
 Make = Callable[..., Job]
@@ -78,6 +79,10 @@ def make(studio: Studio, ingest: Callable[[Path], Dataset], phantoms: Path, tiny
 def fresh(studio: Studio) -> Studio:
     """With nothing loaded from another test's folder of the same name."""
     return dataclasses.replace(studio, priors=PriorCache(load))
+
+
+def hashes_of(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): disk.sha256(path) for path in folder.glob("*/*.safetensors")}
 
 
 def pictures(studio: Studio, job: Job) -> list[np.ndarray]:
@@ -161,8 +166,9 @@ def test_only_who_has_the_autoencoder_takes_the_job(fresh: Studio, make: Make, t
     assert {item.state for item in items(fresh)} == {ItemState.PENDING}
 
 
+@pytest.mark.parametrize("value", [float("nan"), 1.0], ids=["not finite", "of another card"])
 def test_a_prior_that_cannot_be_used_fails_its_items_and_no_others(
-    fresh: Studio, make: Make, tiny_sd: Path, tmp_path: Path
+    fresh: Studio, make: Make, tiny_sd: Path, tmp_path: Path, value: float
 ) -> None:
     folder = Path(shutil.copytree(tiny_sd, tmp_path / "broken"))
     (folder / "unet" / "config.json").write_text((folder / "unet" / "config.json").read_text() + "\n")
@@ -170,13 +176,16 @@ def test_a_prior_that_cannot_be_used_fails_its_items_and_no_others(
         priors.register(session, "broken", folder, added=True)
     broken, sound = make({}, prior="broken", priority=1), make({})
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    if value == 1:
+        (folder / CARD).write_text(json.dumps({"weights": hashes_of(folder)}))
     weights = load_file(path)
-    weights["conv_in.weight"][0] = float("nan")
+    weights["conv_in.weight"][0] = value
     save_file(weights, path, metadata={"format": "pt"})
     run(fresh)
     ended = {(item.job_id, item.state, (item.error or {}).get("type")) for item in items(fresh)}
     assert ended == {(broken.id, ItemState.FAILED, "bad_prior"), (sound.id, ItemState.DONE, None)}
-    assert "conv_in.weight are not finite" in next(item.error["detail"] for item in items(fresh) if item.error)
+    said = "card of other weights than unet" if value == 1 else "conv_in.weight are not finite"
+    assert said in next(item.error["detail"] for item in items(fresh) if item.error)
 
 
 def test_a_prior_that_does_not_fit_the_memory_fails_its_items_and_no_others(fresh: Studio, make: Make) -> None:

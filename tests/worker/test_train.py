@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,20 @@ def test_it_starts_from_an_installed_prior(studio: Studio, dataset: Dataset) -> 
         mine = set(session.scalars(select(Image.sha256).where(Image.dataset_id == dataset.id, Image.split == "train")))
     assert len(known["builtin"]) > 1000
     assert known["wrists"] == known["builtin"] | mine, "what its parent has learned from, it may know"
+
+
+def test_a_prior_to_begin_with_whose_card_is_of_other_weights_ends_it_and_it_says_so(
+    studio: Studio, dataset: Dataset, prior_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(prior_folder, tmp_path / "changed"))
+    (folder / priors.FACTS).write_text(json.dumps({"about": {}, "weights": {"unet/nothing.safetensors": "0" * 64}}))
+    with studio.sessions.write() as session:
+        priors.register(session, "changed", folder, added=True)
+    training = ask(studio, dataset, init="changed")
+    assert train_next(studio, never)
+    seen = row(studio, training)
+    assert (seen.state, seen.attempts) == (TrainingState.FAILED, 1)
+    assert "is the card of other weights" in (seen.error or {})["detail"]
 
 
 def test_pictures_without_contrast_end_it_and_it_says_so(studio: Studio, dataset: Dataset) -> None:

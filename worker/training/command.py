@@ -66,9 +66,14 @@ def read(parser: argparse.ArgumentParser, settings: type[S], argv: Sequence[str]
         made = settings(**numbers)
         return Asked(args, made, [source for path in args.pictures for source in sources(path)], state)
     except ValidationError as error:
-        parser.error("; ".join(f"{'.'.join(map(str, each['loc']))} {each['msg']}".strip() for each in error.errors()))
+        parser.error("; ".join(map(_said, error.errors())))
     except (OSError, RegrowError) as error:
         parser.error(str(error))
+
+
+def _said(fault: Any) -> str:
+    """`crop Input should be a multiple of 16`, of what pydantic found."""
+    return f"{'.'.join(map(str, fault['loc']))} {fault['msg'].removeprefix('Value error, ')}".strip()
 
 
 def prior(named: str) -> Path:
