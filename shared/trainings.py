@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from shared import datasets, leases, priors, stretches, trash, workers
 from shared.db import now
 from shared.errors import Conflict, Fault, Invalid, KeyReused, NotFound
-from shared.models import Dataset, Fetch, Image, Training
+from shared.models import Dataset, Fetch, Image, Prior, Training
 from shared.queue import Queue
 from shared.recipes import MIN_PICTURES, TrainingSettings
 from shared.spec import Text
@@ -89,8 +89,8 @@ def create(session: Session, owner: str, spec: TrainingSpec, key: str | None = N
     init = priors.find(session, owner, spec.init, hold=True) if spec.init else None
     learned = stretches.train_images(session, dataset)
     _refuse(spec.settings, dataset, learned)
-    if init is not None and spec.adapts and init.factor is not None and not init.prompts:
-        raise Invalid(f"init: the recipe {spec.recipe} needs a Stable Diffusion prior, and {init.name!r} is none.")
+    if init is not None:
+        _refuse_to_begin(spec, init)
     _check_no_other(session, owner, spec.name)
     training = Training(
         owner=owner,
@@ -202,6 +202,17 @@ def _refuse(settings: TrainingSettings, dataset: Dataset, images: list[Image]) -
             f"{len(small)} of {len(images)} images are smaller than the crop of {settings.crop} px. Leave them out, or "
             "train with a smaller crop.",
             faults,
+        )
+
+
+def _refuse_to_begin(spec: TrainingSpec, init: Prior) -> None:
+    """Raises Invalid if the row of the prior to begin with tells that the recipe cannot."""
+    if spec.adapts and init.factor is not None and not init.prompts:
+        raise Invalid(f"init: the recipe {spec.recipe} needs a Stable Diffusion prior, and {init.name!r} is none.")
+    if not spec.adapts and init.prompts:
+        raise Invalid(
+            f"init: {init.name!r} is a Stable Diffusion, which the recipe {spec.recipe} cannot go on with. `lora` and "
+            "`textual_inversion` can."
         )
 
 
