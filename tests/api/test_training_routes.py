@@ -308,9 +308,16 @@ def test_a_job_is_told_how_many_of_its_judges_trained_its_prior(service: Service
     learners = [image["sha256"] for image in found if image["split"] == "train"]
     install(service, dataset, trained_on=judges[:2] + learners)
     install(service, dataset, name="honest", trained_on=learners)
-    small = {"canvas": {"long_side": 64}}
-    said = [each for each in service.job(dataset, prior="wrists", **small)["warnings"] if "trained this prior" in each]
-    assert [each.partition(":")[0] for each in said] == ["2 of your valid images trained this prior"]
+    small, warning = {"canvas": {"long_side": 64}}, "2 of your valid images trained this prior"
+    job = service.job(dataset, prior="wrists", **small)
+    said = [each for each in job["warnings"] if "trained this prior" in each]
+    assert [each.partition(":")[0] for each in said] == [warning]
+    asked = {"dataset_id": dataset, "prior": "wrists", **small}
+    assert warning in str(service.client.post("/v1/jobs/estimate", json=asked).json()["warnings"])
+    filled = {"prior": "wrists", "canvas.long_side": "64"}
+    assert warning in service.client.post(f"/datasets/{dataset}/estimate", data=filled).text
+    assert warning in service.client.get(f"/jobs/{job['id']}").text
+    assert warning in service.client.get(f"/v1/jobs/{job['id']}/report").text
     for prior in ("honest", "builtin"):
         assert "trained this prior" not in str(service.job(dataset, prior=prior, reuse=False)["warnings"])
 
