@@ -54,10 +54,10 @@ def test_the_catalogue_of_errors_is_whole() -> None:
 
 def test_every_error_type_of_an_item_is_explained() -> None:
     explained = set(re.findall(r"^\| `([a-z_-]+)` \|", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE))
-    source = "".join((ROOT / f"worker/{name}.py").read_text() for name in ("expand", "settle"))
-    given = set(re.findall(r'(?:Refused\(\s*|_fail\(studio, work, )"([a-z_]+)"', source))
+    source = "".join((ROOT / f"worker/{name}.py").read_text() for name in ("blame", "expand", "settle"))
+    given = set(re.findall(r'(?:Refused|fail)\(\s*"([a-z_]+)"', source))
     given |= set(re.findall(r'"((?:gpu_)?out_of_memory)"', source))
-    assert given >= {"numerical_fault", "unexpected", "gpu_out_of_memory"}
+    assert given >= {"numerical_fault", "storage", "unexpected", "gpu_out_of_memory"}
     assert given | set(plan.USELESS) | {"worker_lost", errors.BadImage.slug, errors.Invalid.slug} <= explained
 
 
