@@ -29,7 +29,17 @@ def test_a_training_is_watched_to_its_end_and_shows_its_curves_and_samples(
     samples = page.locator("img.samples")
     assert samples.evaluate("async (it) => { await it.decode(); return it.naturalWidth }") >= 32
     page.get_by_role("button", name="The prior is installed").click()
-    expect(page.get_by_role("article", name="wrists").get_by_text("trained here")).to_be_visible()
+    prior = page.get_by_role("article", name="wrists")
+    expect(prior.get_by_text("trained here")).to_be_visible()
+    prior.get_by_text("Its card").click()
+    expect(prior.get_by_label("Card of wrists")).to_contain_text("dB PSNR")
+    drawn = prior.get_by_role("img", name="What wrists drew")
+    assert drawn.evaluate("async (it) => { await it.decode(); return it.naturalWidth }") >= 32
+    page.goto("/priors")
+    page.locator("#f-name").fill("adapted")
+    page.get_by_label("Recipe").select_option("lora")
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("lora needs a Stable Diffusion prior to start from")
 
 
 def test_a_training_can_be_cancelled_and_gone_on_with(page: Page, regrow: Client, tiny: dict[str, Any]) -> None:
