@@ -78,7 +78,9 @@ def prior(found: Prior) -> str:
         f"Prior    {found['name']}: {where}, {found['native_size']} px, {size(found['bytes'])}, {found['sha256'][:12]}"
     )
     source = f"\n  from {found['source']}" if found["source"] else ""
-    return f"{about}{source}\n\n{found['card']}".rstrip()
+    words = f", and knows {', '.join(found['words'])}" if found["words"] else ""
+    prompts = f"\n  takes a prompt{words}" if found["prompts"] else ""
+    return f"{about}{source}{prompts}\n\n{found['card']}".rstrip()
 
 
 def training(found: Training) -> str:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from sqlalchemy import delete
 from typer.testing import CliRunner, Result
 
 from regrow import Client, cli
 from regrow.errors import ProblemError
+from shared.models import Prior
 
 
 @pytest.fixture
@@ -41,6 +43,18 @@ def test_a_prior_is_trained_watched_listed_shown_and_deleted(run: Any, lessons: 
     assert run("remove", "wrists", "--yes").exit_code == 0
     assert "wrists" not in run().stdout
     assert run("show", "wrists").exit_code == 4
+
+
+def test_the_words_that_a_prior_was_taught_are_shown(run: Any, service: Any) -> None:
+    about = {"sha256": "c" * 64, "native_size": 512, "multiple": 64, "size": 9, "prompts": True}
+    taught = Prior(name="taught", words=["<fracture>", "<plate>"], card="# Taught", **about)
+    with service.sessions.write() as session:
+        session.add(taught)
+    shown = run("show", "taught").stdout
+    with service.sessions.write() as session:
+        session.execute(delete(Prior).where(Prior.name == "taught"))
+    assert "takes a prompt, and knows <fracture>, <plate>" in shown
+    assert "# Taught" in shown
 
 
 def test_every_number_of_the_recipe_reaches_the_training(run: Any, lessons: Path, service: Any) -> None:

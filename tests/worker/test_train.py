@@ -255,6 +255,7 @@ def test_it_starts_from_an_installed_prior(studio: Studio, dataset: Dataset) -> 
     assert row(studio, training).state == TrainingState.DONE
     card = json.loads(studio.storage.read(prior_key(training) + priors.FACTS))
     assert card["about"]["init"]["name"] == "builtin"
+    assert "Began with the prior builtin (SHA-256 " in studio.storage.read(prior_key(training) + priors.CARD).decode()
     with studio.sessions.read() as session:
         known = {name: priors.trained_on(session, priors.get(session, "local", name)) for name in ("builtin", "wrists")}
         mine = set(session.scalars(select(Image.sha256).where(Image.dataset_id == dataset.id, Image.split == "train")))

@@ -82,6 +82,9 @@ def _write(partial: Path, finished: dict[str, Any], folder: Path, name: str, abo
 def _in_words(card: dict[str, Any]) -> str:
     memory, about = card["memorisation"], card["about"]
     said = [f"Licence: {about.get('licence') or 'not stated; ask who gave the pictures'}."]
+    begun_with = "random weights" if card["init"] is None else "an installed prior"
+    if isinstance(about.get("init"), dict):
+        begun_with = f"the prior {about['init']['name']} (SHA-256 {about['init']['sha256']})"
     said += [f"{key}: {value}." for key, value in about.items() if key != "licence" and isinstance(value, str | int)]
     return _CARD.format(
         name=card["name"],
@@ -98,6 +101,6 @@ def _in_words(card: dict[str, Any]) -> str:
         real=memory["median_of_held_out"],
         autoencoder_steps=card["steps"]["autoencoder"],
         denoiser_steps=card["steps"]["denoiser"],
-        init="random weights" if card["init"] is None else "an installed prior",
+        init=begun_with,
         data=" ".join(said) + f" SHA-256 of the pictures: {card['data']['sha256']}.",
     )
