@@ -249,8 +249,8 @@ def _guide(given: argparse.Namespace, prior: DiffusersPrior, device: str, arithm
 
 def _resolved(given: argparse.Namespace, way: Way, networks: Networks) -> ResolvedSpec:
     asked = {"dataset_id": "none", "canvas": {"long_side": given.long_side}, "sampler": {"preset": way.preset}}
-    spec, prior = ExpansionSpec.model_validate(asked), networks.prior
-    return resolve(spec, prior_sha256="", native_size=prior.native_size, multiple=prior.multiple)
+    spec, side = ExpansionSpec.model_validate(asked), networks.prior.native_size
+    return resolve(spec, prior_sha256="", native_size=side, multiple=networks.prior.multiple, images_side=side)
 
 
 def _run(networks: Networks, resolved: ResolvedSpec, batch: int) -> int:

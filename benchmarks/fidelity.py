@@ -151,11 +151,12 @@ def _chosen(path: Path, split: str, count: int) -> list[Source]:
 
 
 def _resolved(sampler: Mapping[str, Any], prior: LatentPrior, long_side: int | None) -> ResolvedSpec:
-    asked = {"dataset_id": "none", "sampler": sampler, "canvas": {"long_side": long_side}}
-    spec = ExpansionSpec.model_validate(asked)
+    side, multiple = prior.native_size, prior.multiple
+    spec = ExpansionSpec.model_validate({"dataset_id": "none", "sampler": sampler, "canvas": {"long_side": long_side}})
     folder = spec.sampler.guidance_vae
     guide = None if folder is None else Guide(name=folder, sha256=_weights(Path(folder)))
-    return resolve(spec, prior_sha256="", native_size=prior.native_size, multiple=prior.multiple, guide=guide)
+    # Left out, it stays the prior's own: figures of different sets are to be of one canvas.
+    return resolve(spec, prior_sha256="", native_size=side, multiple=multiple, images_side=side, guide=guide)
 
 
 def _weights(folder: Path) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 import migrations
 from benchmarks import ground
-from benchmarks.sleeper import STEPS
+from benchmarks.sleeper import STEPS, SleepingPrior
 from benchmarks.tables import table
 from samples.phantoms import write_dataset
 from shared import jobs, priors
@@ -76,6 +76,7 @@ def _make_job(sessions: Sessions, folder: Path, items: int) -> None:
         "variants": -(-items // images),
         "max_images": images,
         "sampler": {"steps": STEPS},
+        "canvas": {"long_side": SleepingPrior.native_size},
         "reuse": False,
     }
     with sessions.write() as session:

@@ -223,6 +223,7 @@ class Estimate(TypedDict):
 
     images: int
     items: int
+    long_side: int
     reused: int
     seconds: float
     basis: Literal["measured", "guess"]

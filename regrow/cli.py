@@ -154,7 +154,7 @@ def expand(  # noqa: PLR0913  (one parameter an option)
         Literal["reference", "exact", "balanced", "fast"] | None, typer.Option(help="The sampler's numbers.")
     ] = None,
     long_side: Annotated[
-        int | None, typer.Option(min=32, max=2048, help="Of the canvas, in pixels; left out: the prior's own size.")
+        int | None, typer.Option(min=32, max=2048, help="Of the canvas, in pixels; left out: as the images.")
     ] = None,
     split: Annotated[list[str] | None, typer.Option(help="A split to expand; may be repeated.")] = None,
     max_images: Annotated[

@@ -46,7 +46,9 @@ def pilot(  # noqa: PLR0913  (one parameter an option)
     ] = None,
     images: Annotated[int, typer.Option(min=1, max=50, help="How many images, each class in turn.")] = 4,
     prior: Annotated[str | None, typer.Option(help="Name of an installed prior; left out: the built-in one.")] = None,
-    long_side: Annotated[int | None, typer.Option(min=32, max=2048, help="Of the canvas, in pixels.")] = None,
+    long_side: Annotated[
+        int | None, typer.Option(min=32, max=2048, help="Of the canvas, in pixels; left out: as the images.")
+    ] = None,
     split: Annotated[list[str] | None, typer.Option(help="A split to expand; may be repeated.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes every mask and every noise.")] = None,
     server: Server = DEFAULT_URL,

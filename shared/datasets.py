@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from sqlalchemy import case, func, insert, literal, select
 from sqlalchemy import delete as delete_rows
-from sqlalchemy import func, insert, literal, select
 from sqlalchemy.orm import Session
 
 from shared import leases, trash
@@ -122,6 +122,18 @@ def get_image(session: Session, owner: str, dataset_id: str, image_id: int) -> I
     return image
 
 
+def long_side(session: Session, dataset: Dataset) -> int:
+    """Median long side of its images, in pixels; 0 if there are none.
+
+    Of a dataset that grew, that of the oldest it grew from and that is there: so the canvas that follows it stays, and
+    what was made for the smaller set is taken over.
+    """
+    mine = Image.dataset_id == _oldest(session, dataset).id
+    middle = (session.scalar(select(func.count()).where(mine)) or 1) - 1
+    side = case((Image.width > Image.height, Image.width), else_=Image.height)
+    return session.scalar(select(side).where(mine).order_by(side).offset(middle // 2).limit(1)) or 0
+
+
 def delete(session: Session, dataset: Dataset) -> None:
     """Remove a dataset and its images; no job may be left of it. A worker that is checking it finds it gone."""
     for sha256 in (Image.sha256, Image.mask_sha256):
@@ -184,6 +196,15 @@ def sweep(session: Session) -> int:
     """Give up on datasets that end their workers; returns how many."""
     problems = [{"where": "", "what": leases.GIVEN_UP}]
     return leases.give_up(session, Dataset, TODO, state=DatasetState.REJECTED, problems=problems)
+
+
+def _oldest(session: Session, dataset: Dataset) -> Dataset:
+    while parent_id := dataset.options.get("parent"):
+        parent = session.get(Dataset, parent_id)
+        if parent is None or parent.state != DatasetState.READY:
+            break
+        dataset = parent
+    return dataset
 
 
 def _columns(image: NewImage) -> dict[str, Any]:

@@ -17,9 +17,17 @@ from shared.states import ItemState
 
 _RECENT = 20
 """Of the jobs that are like it, so many are asked how long their items took."""
-_CPU_SECONDS = 2e-8
-"""Per step, byte of the prior's weights, and share of its native canvas: measured with the built-in prior, roughly."""
-_GPU_SECONDS = _CPU_SECONDS / 60
+_CPU_SECONDS = 1.2e-8
+"""Per unit of `_work` and byte of the prior's weights: measured with the built-in prior, roughly."""
+_GPU_SECONDS = 3e-10
+"""The same, not measured."""
+
+SECOND_WALK = 0.15
+"""Steps on a canvas that is larger than the prior's own size, to those of a whole walk (worker.psld.coarse)."""
+_FORWARD = 1 / 2
+"""What a step takes that runs the networks forward only, to one that pulls."""
+_FINISH = 1 / 3
+"""What a step of the finish takes, which is the decoder's alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,8 @@ class Estimate:
     """Source images that would be expanded."""
     items: int
     """New images in the end."""
+    long_side: int
+    """Of the canvas, in pixels."""
     reused: int
     """Those of them that were made before and would be taken over."""
     seconds: float
@@ -60,7 +70,7 @@ def of(
     items = len(proposal.images) * spec.variants
     reused = _reused(session, owner, spec, proposal) if spec.reuse else 0
     at_work = [worker for worker in workers.alive(session) if Queue.GPU in worker.queues.split(",")]
-    measured = _measured(session, proposal.resolved)
+    measured = _measured(session, proposal.resolved, prior)
     each = measured or _guessed(proposal.resolved, prior, on_gpu=any("cpu" not in worker.device for worker in at_work))
     needed = _bytes(session, spec, proposal, items - reused, items)
     hindered = []
@@ -71,6 +81,7 @@ def of(
     return Estimate(
         images=len(proposal.images),
         items=items,
+        long_side=proposal.resolved.long_side,
         reused=reused,
         seconds=(items - reused) * each / max(1, len(at_work)),
         basis="measured" if measured else "guess",
@@ -93,7 +104,7 @@ def _reused(session: Session, owner: str, spec: ExpansionSpec, proposal: Proposa
     return sum(session.scalar(mine.where(Item.work_key.in_(chunk))) or 0 for chunk in chunks(keys))
 
 
-def _measured(session: Session, resolved: ResolvedSpec) -> float | None:
+def _measured(session: Session, resolved: ResolvedSpec, prior: Prior) -> float | None:
     """Seconds that an item took in the latest jobs of whomever, with as large a canvas and the same kind of steps."""
     alike = (
         select(Job.id)
@@ -110,8 +121,9 @@ def _measured(session: Session, resolved: ResolvedSpec) -> float | None:
     rows = session.execute(select(Item.job_id, seconds).where(Item.job_id.in_(alike), made).group_by(Item.job_id)).all()
     if not rows:
         return None
-    steps = {job.id: _steps(ResolvedSpec.model_validate(job.resolved)) for job in _jobs(session, [r[0] for r in rows])}
-    return float(sum(row.seconds / steps[row.job_id] for row in rows) / len(rows)) * _steps(resolved)
+    found = {job.id: ResolvedSpec.model_validate(job.resolved) for job in _jobs(session, [row.job_id for row in rows])}
+    each = [row.seconds / _work(found[row.job_id], prior.native_size) for row in rows]
+    return float(sum(each) / len(each)) * _work(resolved, prior.native_size)
 
 
 def _jobs(session: Session, ids: Sequence[str]) -> Sequence[Job]:
@@ -119,13 +131,18 @@ def _jobs(session: Session, ids: Sequence[str]) -> Sequence[Job]:
 
 
 def _guessed(resolved: ResolvedSpec, prior: Prior, *, on_gpu: bool) -> float:
-    share = (resolved.long_side / prior.native_size) ** 2
-    return (_GPU_SECONDS if on_gpu else _CPU_SECONDS) * prior.size * share * _steps(resolved)
+    return (_GPU_SECONDS if on_gpu else _CPU_SECONDS) * prior.size * _work(resolved, prior.native_size)
 
 
-def _steps(resolved: ResolvedSpec) -> float:
-    # A step of the finish uses the decoder alone.
-    return resolved.steps + resolved.finish / 4
+def _work(resolved: ResolvedSpec, native_size: int) -> float:
+    """What an image takes, in steps that pull, on a canvas of the prior's own size."""
+    share = (resolved.long_side / native_size) ** 2
+    step = _FORWARD if resolved.paste else 1
+    finish = _FINISH * resolved.finish * share
+    if not 0 < resolved.native_size < resolved.long_side:
+        return step * resolved.steps * share + finish
+    # First on a canvas of the prior's own size, then the end of the way on the whole one.
+    return step * resolved.steps * (1 + SECOND_WALK / resolved.enter * share) + finish
 
 
 def _bytes(session: Session, spec: ExpansionSpec, proposal: Proposal, new: int, items: int) -> int:

@@ -311,7 +311,7 @@ def check_free(session: Session, owner: str, name: str, made_by: str) -> None:
 
 
 def check_canvas(prior: Prior, long_side: int | None) -> None:
-    """Raises Invalid if the prior cannot work on a canvas of that long side; None is the prior's own size."""
+    """Raises Invalid if the prior cannot work on a canvas of that long side; None is one that follows the images."""
     if prior.native_size % prior.multiple or (long_side or 0) % prior.multiple:
         raise Invalid(f"canvas.long_side must be a multiple of {prior.multiple} for the prior {prior.name!r}.")
 

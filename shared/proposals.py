@@ -43,8 +43,14 @@ def of(session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_item
         raise Invalid(detail, [Fault("body.splits", detail)])
     priors.check_canvas(prior, spec.canvas.long_side)
     guide = priors.guide(session, owner, spec.sampler.guidance_vae, prior)
-    size = {"native_size": prior.native_size, "multiple": prior.multiple}
-    resolved = resolve(spec, prior_sha256=prior.sha256, guide=guide, **size)
+    resolved = resolve(
+        spec,
+        prior_sha256=prior.sha256,
+        native_size=prior.native_size,
+        multiple=prior.multiple,
+        images_side=datasets.long_side(session, dataset),
+        guide=guide,
+    )
     priors.check_prompt(prior, resolved.conditioning)
     found = _sources(session, dataset, spec.splits)
     images = advice.chosen(spec, found)

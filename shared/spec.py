@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from shared import addresses
+from shared import addresses, canvas
+from shared.canvas import Canvas
 from shared.errors import Invalid
 from shared.masks import AnyMask
 from shared.operators import Inpaint, Operator
@@ -58,6 +59,7 @@ _MOST_WORDS = 75
 
 Blend = Literal["boxes", "known", "none"]
 Unlabelled = Literal["skip", "uniform", "keep"]
+PresetName = Literal["reference", "exact", "balanced", "fast"]
 
 
 class Preset(Strict):
@@ -94,7 +96,7 @@ each must grow, and `fast` does without: docs/method.md has the measurements."""
 class Sampler(Strict):
     """How the sampler runs: a preset, and what of it is to differ."""
 
-    preset: Literal["reference", "exact", "balanced", "fast"] = Field(
+    preset: PresetName = Field(
         "balanced",
         description="How thorough it is: `fast` takes 20 cheap steps, `balanced` 40 and `exact` 1,000; `reference` is "
         "`exact` as the authors' code runs it.",
@@ -179,14 +181,6 @@ class Sampler(Strict):
             if PRESETS[self.preset].paste and getattr(self, name) is not None:
                 raise ValueError(f"{name} has no part in the preset {self.preset}, which does not pull: leave it out")
         return self
-
-
-class Canvas(Strict):
-    """The picture the model works on."""
-
-    long_side: int | None = Field(
-        None, ge=32, le=2048, description="Long side in pixels; left out: the prior's native size."
-    )
 
 
 class Output(Strict):
@@ -314,16 +308,25 @@ class ResolvedSpec(Strict):
 
 
 def resolve(
-    spec: ExpansionSpec, *, prior_sha256: str, native_size: int, multiple: int, guide: Guide | None = None
+    spec: ExpansionSpec,
+    *,
+    prior_sha256: str,
+    native_size: int,
+    multiple: int,
+    images_side: int,
+    guide: Guide | None = None,
 ) -> ResolvedSpec:
-    """Fill in what the spec left to the preset and to the prior. Invalid where the operator does not fit the canvas."""
+    """Fill in what the spec left to the preset, the prior and the images, whose long side is `images_side` in the
+    median. Invalid where the operator does not fit the canvas."""
     preset = PRESETS[spec.sampler.preset]
     chosen = {k: v for k, v in spec.sampler.model_dump(exclude={"preset", *_TOLD}).items() if v is not None}
     numbers = preset.model_dump(exclude={"version", "noise", "omega_whole"}) | chosen
     if spec.sampler.omega is None and preset.omega_whole is not None and spec.operator.kind != "inpaint":
         numbers["omega"] = preset.omega_whole
     noise = preset.noise if spec.operator.noise is None else spec.operator.noise
-    long_side = spec.canvas.long_side or native_size
+    # The authors' way knows no tiles: what is larger than it was trained for would be seen at once.
+    unasked = native_size if preset.reference else canvas.following(images_side, native_size, multiple)
+    long_side = spec.canvas.long_side or unasked
     if misfit := spec.operator.misfit(-(-long_side // multiple) * multiple):
         raise Invalid(misfit)
     return ResolvedSpec(

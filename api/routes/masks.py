@@ -10,13 +10,14 @@ from api.deps import Caller, SessionsDep, StorageDep
 from api.pictures import png, veiled
 from api.problems import documented
 from shared import datasets, images, priors
+from shared.canvas import Canvas
 from shared.errors import Invalid
 from shared.masks import AnyMask
 from shared.operators import Inpaint
 from shared.plan import USELESS, Labels, is_copied, keep_mask, useless
 from shared.reading import ID
 from shared.sources import uploaded_mask
-from shared.spec import MAX_SEED, Canvas, ExpansionSpec, Text, Unlabelled, item_seed, resolve
+from shared.spec import MAX_SEED, ExpansionSpec, PresetName, Sampler, Text, Unlabelled, item_seed, resolve
 from shared.storage import source_key
 from shared.strict import Strict
 
@@ -33,6 +34,9 @@ class MaskPreview(Strict):
     variant: int = Field(1, ge=1, le=100, description="Which of the job's variants of the image.")
     prior: Text = Field("builtin", min_length=1, max_length=100, description="Name of an installed prior.")
     canvas: Canvas = Field(Canvas(), description="The picture the model works on.")
+    preset: PresetName = Field(
+        "balanced", description="As `sampler.preset`; it decides the size of a canvas that was left open."
+    )
     unlabelled: Unlabelled = Field("skip", description="What is done with an image without a label.")
     size: Literal["canvas", "source"] = Field(
         "canvas", description="How large the answer is: as the model sees the image, or as it was uploaded."
@@ -57,16 +61,23 @@ def preview_mask(asked: MaskPreview, caller: Caller, sessions: SessionsDep, stor
         dataset = datasets.get_ready(session, caller, asked.dataset_id)
         image = datasets.get_image(session, caller, asked.dataset_id, asked.image_id)
         prior = priors.find(session, caller, asked.prior)
-        white = dataset.white
+        white, images_side = dataset.white, datasets.long_side(session, dataset)
     spec = ExpansionSpec(
         dataset_id=asked.dataset_id,
         operator=Inpaint(mask=asked.mask),
         prior=asked.prior,
+        sampler=Sampler(preset=asked.preset),
         canvas=asked.canvas,
         unlabelled=asked.unlabelled,
     )
     priors.check_canvas(prior, spec.canvas.long_side)
-    resolved = resolve(spec, prior_sha256=prior.sha256, native_size=prior.native_size, multiple=prior.multiple)
+    resolved = resolve(
+        spec,
+        prior_sha256=prior.sha256,
+        native_size=prior.native_size,
+        multiple=prior.multiple,
+        images_side=images_side,
+    )
     labels, seed = Labels(image.boxes, image.outlines), item_seed(asked.seed, image.sha256, asked.variant)
     uploaded = uploaded_mask(storage, resolved, image.mask_sha256, image.path)
     keep, p = keep_mask(resolved, labels, image.width, image.height, seed, uploaded)

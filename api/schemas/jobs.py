@@ -98,6 +98,7 @@ class Estimate(BaseModel):
 
     images: int = Field(description="Source images that would be expanded.")
     items: int = Field(description="New images in the end.")
+    long_side: int = Field(description="Of the canvas in pixels, as asked for or as it follows from the images.")
     reused: int = Field(description="Those of them that were made before, and would be taken over.")
     seconds: float = Field(description="Of all workers that are there now, if they do nothing else.")
     basis: Literal["measured", "guess"] = Field(

@@ -116,6 +116,7 @@ def show_mask(
     if spec.operator.kind != "inpaint":
         raise Invalid(f"The operator {spec.operator.kind} hides no pixels: there is no mask to look at.")
     shared = {name: getattr(spec, name) for name in ("seed", "prior", "canvas", "unlabelled")}
+    shared["preset"] = spec.sampler.preset
     asked = MaskPreview(dataset_id=dataset_id, image_id=image, mask=spec.operator.mask, size="source", **shared)
     return preview_mask(asked, caller, sessions, storage)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from service import MISSING, Service, on_both_databases
+from service import MISSING, WIDTH, Service, on_both_databases
 
 from shared import jobs, priors, progress
 from shared.queue import Task
@@ -24,7 +24,7 @@ def test_a_job_is_written_down_with_its_items_and_handed_to_a_worker(service: Se
     assert job["counts"] == {"pending": 12, "running": 0, "done": 0, "failed": 0, "cancelled": 0}
     assert (job["progress"], job["eta_seconds"], job["finished_at"], job["archive"]) == (0, None, None, None)
     assert job["spec"]["variants"] == 4
-    assert (job["resolved"]["steps"], job["resolved"]["long_side"]) == (20, 128)
+    assert (job["resolved"]["steps"], job["resolved"]["long_side"]) == (20, WIDTH)
     assert service.get(answer.headers["location"]) == job
 
 
@@ -58,7 +58,7 @@ def test_a_wrong_request_is_told_which_field_is_wrong(service: Service, wrong: d
         ({"canvas": {"long_side": 100}}, "multiple of 16"),
         (
             {"operator": {"kind": "downsample", "factor": 5}},
-            "operator.factor: 5 does not divide the canvas' side of 128",
+            "operator.factor: 5 does not divide the canvas' side of 256",
         ),
         ({"variants": 100, "max_images": 6}, "600 images; the limit is 500"),
     ],

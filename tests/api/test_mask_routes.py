@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Picture
-from service import MISSING, Service, png
+from service import HEIGHT, MISSING, WIDTH, Service, png
 from sqlalchemy import select, update
 
 from shared.models import Image
@@ -79,6 +79,28 @@ def test_the_preview_of_a_variant_is_the_mask_its_item_will_use(
         np.testing.assert_array_equal(veiled(shown), used == 0)
 
 
+@pytest.mark.parametrize(("preset", "side"), [("balanced", 352), ("reference", 128)])
+def test_so_it_is_on_a_canvas_that_follows_images_of_several_sizes(
+    service: Service, dataset: str, preset: str, side: int
+) -> None:
+    first, second = images(service, dataset)
+    with service.sessions.write() as session:
+        for image, (width, height) in ((first, (360, 200)), (second, (700, 900))):
+            data = png(image, width, height)
+            service.storage.write(source_key(sha256(data)), data)
+            changed = {"sha256": sha256(data), "width": width, "height": height}
+            session.execute(update(Image).where(Image.id == image).values(**changed))
+    job = service.job(dataset, variants=1, seed=5, sampler={"preset": preset})
+    assert job["resolved"]["long_side"] == side
+    path = f"/v1/jobs/{job['id']}/items"
+    mask = {"kind": "gaussian_distance"}
+    for item in service.get(path)["items"]:
+        asked = {"dataset_id": dataset, "image_id": item["image_id"], "mask": mask, "seed": 5, "preset": preset}
+        shown = preview(service, **asked, size="source")
+        used = np.asarray(Picture.open(BytesIO(service.client.get(f"{path}/{item['id']}/mask").content)))
+        np.testing.assert_array_equal(veiled(shown), used == 0)
+
+
 def test_kept_pixels_are_shown_as_they_are_and_the_default_size_is_the_canvas(service: Service, dataset: str) -> None:
     image = images(service, dataset)[0]
     asked = {"dataset_id": dataset, "image_id": image, "mask": {"kind": "outside_boxes", "margin": 0}}
@@ -86,9 +108,10 @@ def test_kept_pixels_are_shown_as_they_are_and_the_default_size_is_the_canvas(se
     with service.sessions.read() as session:
         stored = service.storage.read(source_key(session.get_one(Image, image).sha256))
     kept = ~veiled(source)
-    assert kept.sum() == 64 * 40  # rows 18.75 to 37.5 of the canvas, rounded outwards, each two of the source
+    assert kept.sum() == 64 * 38  # rows 37.5 to 75 of the canvas, which are those of the source, rounded outwards
     assert (source[kept][:, 0] == np.asarray(Picture.open(BytesIO(stored)))[kept]).all()
-    assert preview(service, **asked).shape == (75, 128, 3)
+    assert preview(service, **asked).shape == (HEIGHT, WIDTH, 3)
+    assert preview(service, **asked, preset="reference").shape == (75, 128, 3)
     assert preview(service, **asked, canvas={"long_side": 64}).shape == (38, 64, 3)
 
 
@@ -112,7 +135,7 @@ def test_a_large_image_is_previewed_as_small_as_the_canvas(service: Service) -> 
         session.execute(update(Image).values(sha256=sha256(data.getvalue()), width=2500, height=2000))
     (image,) = images(service, dataset_id)
     asked = {"dataset_id": dataset_id, "image_id": image, "mask": {"kind": "gaussian_distance"}}
-    assert preview(service, **asked).shape == (102, 128, 3)
+    assert preview(service, **asked).shape == (410, 512, 3)
 
 
 def test_an_unlabelled_image_needs_a_policy(service: Service, dataset: str) -> None:

@@ -16,7 +16,7 @@ from regrow.client import Client
 from samples.phantoms import write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = {"sampler": {"steps": 4, "finish": 2}}
+QUICK = {"sampler": {"steps": 4, "finish": 2}, "canvas": {"long_side": 128}}
 
 pytestmark = pytest.mark.slow
 

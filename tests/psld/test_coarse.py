@@ -5,7 +5,8 @@ import torch
 from tile_prior import Toy, noise
 from torch import Tensor
 
-from worker.psld.coarse import Coarse, sample_large
+from shared import estimates
+from worker.psld.coarse import FINE_ENTER, FINE_STEPS, Coarse, sample_large
 from worker.psld.jpeg import Jpeg
 from worker.psld.operators import Inpaint, MotionBlur, Operator, downsample, gaussian_blur
 from worker.psld.sampler import Guidance
@@ -70,3 +71,7 @@ def test_rows_of_a_large_canvas_do_not_depend_on_their_batch() -> None:
         alone = walked(Toy(), y[row : row + 1], [seed], [])
         assert (together[row] - alone[0]).abs().max() < 1e-4
     assert not torch.allclose(together[0], walked(Toy(), y[:1], [3], [])[0], atol=1e-2)
+
+
+def test_what_a_job_would_take_is_reckoned_with_the_steps_that_are_taken() -> None:
+    assert pytest.approx(FINE_ENTER * FINE_STEPS) == estimates.SECOND_WALK

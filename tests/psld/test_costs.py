@@ -53,7 +53,7 @@ class Hand:
 
 def few(preset: str, side: int = SIDE) -> ResolvedSpec:
     spec = ExpansionSpec.model_validate({"dataset_id": "none", "sampler": {"preset": preset}})
-    resolved = resolve(spec, prior_sha256="", native_size=side, multiple=1)
+    resolved = resolve(spec, prior_sha256="", native_size=side, multiple=1, images_side=side)
     return resolved.model_copy(update={"steps": 4, "finish": 3 if resolved.finish else 0})
 
 

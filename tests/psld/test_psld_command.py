@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_prior import write_tiny_prior
 
-from worker.priors.diffusers import BUILTIN
-from worker.psld.__main__ import main
+from shared import images
+from shared.spec import ExpansionSpec, resolve
+from worker.priors.diffusers import BUILTIN, load
+from worker.psld.__main__ import main, regrow
 
 ROOT = Path(__file__).resolve().parents[2]
 KEEP = "0.25,0.25,0.5,0.5"
@@ -53,6 +56,18 @@ def test_the_seed_decides_the_bytes(picture: Path, tmp_path: Path) -> None:
     first = run("1", "first.png")
     assert run("1", "again.png") == first
     assert run("2", "other.png") != first
+
+
+def test_the_canvas_follows_the_image(picture: Path, tmp_path: Path) -> None:
+    write_tiny_prior(tmp_path / "tiny", native_size=16)  # in multiples of 4
+    output = tmp_path / "out.png"
+    rest = ["--prior", str(tmp_path / "tiny"), "--keep", KEEP, "--seed", "1", "--steps", "2", "-o", str(output)]
+    assert main([str(picture), *rest]) == 0
+    prior, original = load(tmp_path / "tiny", "cpu"), Image.open(picture)
+    spec = ExpansionSpec.model_validate({"dataset_id": "x", "canvas": {"long_side": 40}, "sampler": {"steps": 2}})
+    resolved = resolve(spec, prior_sha256="", native_size=16, multiple=prior.multiple, images_side=1)
+    expected = regrow(original, [(0, 0.25, 0.25, 0.75, 0.75)], 1, resolved, prior)
+    assert output.read_bytes() == images.encode(expected, "PNG")
 
 
 def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path) -> None:

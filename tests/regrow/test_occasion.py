@@ -39,6 +39,7 @@ def expanding(folder: Path) -> Iterator["tuple[subprocess.Popen[bytes], Path]"]:
     # Not the default address: on a developer's machine a service may answer there.
     start = f"import regrow; regrow.DEFAULT_URL = 'http://127.0.0.1:{free_port()}'; from regrow.cli import main; main()"
     wanted = ["expand", folder / "set.zip", "-o", folder / "out.zip", "--variants", 1, "--preset", "fast", "--steps", 6]
+    wanted += ["--long-side", 128]
     said = folder / "said"
     with said.open("wb") as out:
         command = subprocess.Popen(

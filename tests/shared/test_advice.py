@@ -34,7 +34,7 @@ def image(name: str = "a", boxes: Any = (PART,), image_format: str = "PNG", mask
 def asked(mask: dict[str, Any] | None = None, **more: Any) -> tuple[ExpansionSpec, ResolvedSpec]:
     operator = {"operator": {"kind": "inpaint", "mask": mask}} if mask else {}
     spec = ExpansionSpec.model_validate({"dataset_id": "d", **operator, **more})
-    return spec, resolve(spec, prior_sha256="", native_size=128, multiple=16)
+    return spec, resolve(spec, prior_sha256="", native_size=128, multiple=16, images_side=128)
 
 
 def said(images: list[Source], mask: dict[str, Any] | None = None, **more: Any) -> str:

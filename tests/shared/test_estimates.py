@@ -46,6 +46,19 @@ def test_a_guess_grows_with_the_steps_and_says_that_it_is_one(sessions: Sessions
     assert many.seconds > 0
 
 
+def test_a_larger_canvas_takes_longer_but_less_so_than_its_area_grows(sessions: Sessions, dataset_id: str) -> None:
+    def seconds(preset: str, **canvas: int) -> float:
+        return estimate(sessions, dataset_id, sampler={"preset": preset}, canvas=canvas).seconds
+
+    for preset in ("balanced", "fast"):
+        assert seconds(preset) == seconds(preset, long_side=128)
+        assert 1.5 < seconds(preset, long_side=256) / seconds(preset) < 4
+        assert 4 < seconds(preset, long_side=448) / seconds(preset) < 10
+    assert seconds("reference", long_side=256) == pytest.approx(4 * seconds("reference"))
+    assert estimate(sessions, dataset_id, canvas={"long_side": 448}).long_side == 448
+    assert estimate(sessions, dataset_id).long_side == 128
+
+
 def test_what_was_made_here_before_is_measured(sessions: Sessions, dataset_id: str) -> None:
     make(sessions, dataset_id, sampler={"steps": 20, "finish": 0}, seed=7)
     found = estimate(sessions, dataset_id, sampler={"steps": 40, "finish": 0})

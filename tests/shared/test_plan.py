@@ -38,7 +38,7 @@ def resolved(mask: dict[str, Any] | None = None, long_side: int = 64, **asked: A
     grain = {"grain": False}  # so that what is not copied can be told from it; tests of grain ask for it
     canvas = {"long_side": long_side}
     spec = ExpansionSpec.model_validate({"dataset_id": "d", "canvas": canvas, **operator, **grain, **asked})
-    return resolve(spec, prior_sha256="", native_size=128, multiple=16)
+    return resolve(spec, prior_sha256="", native_size=128, multiple=16, images_side=128)
 
 
 def picture(mode: str, seed: int = 0) -> Image.Image:

@@ -17,7 +17,7 @@ def asked(**spec: object) -> ExpansionSpec:
 
 
 def resolved(**spec: object) -> ResolvedSpec:
-    return resolve(asked(**spec), prior_sha256="", native_size=128, multiple=16)
+    return resolve(asked(**spec), prior_sha256="", native_size=128, multiple=16, images_side=128)
 
 
 @pytest.mark.parametrize(("preset", "noise"), [("reference", 0.05), ("exact", 0.0), ("balanced", 0.0), ("fast", 0.0)])
@@ -92,12 +92,12 @@ def test_an_operator_that_does_not_fit_the_canvas_is_refused(
 ) -> None:
     wanted = asked(operator=operator, canvas={"long_side": canvas})
     with pytest.raises(Invalid, match=message):
-        resolve(wanted, prior_sha256="", native_size=128, multiple=1)
+        resolve(wanted, prior_sha256="", native_size=128, multiple=1, images_side=128)
 
 
 def test_whether_an_operator_fits_is_asked_of_the_whole_canvas_and_not_of_the_picture() -> None:
     wanted = asked(operator={"kind": "jpeg"}, canvas={"long_side": 100})
-    assert resolve(wanted, prior_sha256="", native_size=128, multiple=16).long_side == 100
+    assert resolve(wanted, prior_sha256="", native_size=128, multiple=16, images_side=128).long_side == 100
 
 
 def test_a_resolved_spec_of_before_the_newer_fields_still_reads() -> None:
@@ -119,6 +119,17 @@ def test_where_no_pixels_are_hidden_balanced_pulls_more_gently_unless_told_other
 def test_the_priors_own_size_is_noted_but_for_the_authors_way_which_knows_no_tiles() -> None:
     assert resolved(canvas={"long_side": 448}).native_size == 128
     assert resolved(sampler={"preset": "reference"}, canvas={"long_side": 448}).native_size == 0
+
+
+def test_an_open_canvas_follows_the_images_but_for_the_authors_way() -> None:
+    def side(**spec: object) -> int:
+        about = {"native_size": 128, "multiple": 16, "images_side": 454}
+        return resolve(asked(**spec), prior_sha256="", **about).long_side
+
+    assert side() == side(sampler={"preset": "exact"}) == 448
+    assert side(sampler={"preset": "reference"}) == 128
+    for preset in ("fast", "reference"):
+        assert side(sampler={"preset": preset}, canvas={"long_side": 64}) == 64
 
 
 def test_what_was_resolved_before_there_was_grain_and_tiles_has_neither() -> None:

@@ -42,7 +42,7 @@ def test_a_job_can_sample_with_it(prior: Path) -> None:
     assert (described.native_size, described.multiple) == (loaded.native_size, loaded.multiple) == (16, 4)
     assert "CC BY 4.0" in described.card
     spec = ExpansionSpec(dataset_id="none", prior="bars", sampler=Sampler(steps=3))
-    resolved = resolve(spec, prior_sha256=described.sha256, native_size=16, multiple=4)
+    resolved = resolve(spec, prior_sha256=described.sha256, native_size=16, multiple=4, images_side=16)
     result = regrow(Image.fromarray(pixels(1)), [(0, 0.2, 0.2, 0.6, 0.6)], 3, resolved, loaded)
     assert np.asarray(result).std() > 0
 

@@ -27,7 +27,7 @@ class Room(Endless):
 
 def resolved(prior: str = "a", **sampler: object) -> ResolvedSpec:
     spec = ExpansionSpec.model_validate({"dataset_id": "d", "sampler": sampler})
-    return resolve(spec, prior_sha256=prior, native_size=512, multiple=64)
+    return resolve(spec, prior_sha256=prior, native_size=512, multiple=64, images_side=512)
 
 
 def test_the_first_goes_alone_and_then_as_many_as_fit() -> None:

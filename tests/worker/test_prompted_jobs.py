@@ -67,7 +67,8 @@ def make(studio: Studio, ingest: Callable[[Path], Dataset], phantoms: Path, tiny
 
     def made(sampler: dict[str, object], **spec: object) -> Job:
         asked = {"prior": "sd", "variants": 1, "max_images": 2, "output": {"image_format": "png"}, "blend": "known"}
-        asked |= {"dataset_id": dataset.id, "sampler": {"steps": 3, "finish": 0, **sampler}, "grain": False, **spec}
+        asked |= {"dataset_id": dataset.id, "sampler": {"steps": 3, "finish": 0, **sampler}, "grain": False}
+        asked |= {"canvas": {"long_side": 32}, **spec}
         wanted = ExpansionSpec.model_validate(asked)
         with studio.sessions.write() as session:
             return jobs.create(session, "local", wanted, priors.find(session, "local", wanted.prior), 1000)

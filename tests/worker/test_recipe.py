@@ -26,7 +26,7 @@ def prior() -> DiffusersPrior:
 
 def resolved(**spec: object) -> ResolvedSpec:
     wanted = ExpansionSpec.model_validate({"dataset_id": "x", "canvas": {"long_side": SIDE}, **spec})
-    return resolve(wanted, prior_sha256="", native_size=128, multiple=16)
+    return resolve(wanted, prior_sha256="", native_size=128, multiple=16, images_side=128)
 
 
 def regrow(prior: DiffusersPrior, spec: ResolvedSpec, seeds: tuple[int, ...] = (3,)) -> np.ndarray:

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         original = images.open_image(args.image.read_bytes(), str(args.image))
         images.encode(original, _format(args.output))  # a format that cannot hold it is refused now, not hours later
         prior = load(args.prior, args.device)
-        resolved = _resolved(args.preset, args.steps, prior)
+        resolved = _resolved(args.preset, args.steps, prior, max(original.size))
         # Refuses more steps than the prior has.
         recipe.guidance(resolved).conventions.walk(prior.alpha_bar, resolved.steps)
     except (OSError, RegrowError, BadPrior, ValueError) as error:
@@ -86,9 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _resolved(preset: Any, steps: int | None, prior: LatentPrior) -> ResolvedSpec:
+def _resolved(preset: Any, steps: int | None, prior: LatentPrior, images_side: int) -> ResolvedSpec:
     spec = ExpansionSpec(dataset_id="none", sampler=Sampler(preset=preset))
-    resolved = resolve(spec, prior_sha256="", native_size=prior.native_size, multiple=prior.multiple)
+    native, multiple = prior.native_size, prior.multiple
+    resolved = resolve(spec, prior_sha256="", native_size=native, multiple=multiple, images_side=images_side)
     return resolved if steps is None else resolved.model_copy(update={"steps": steps})
 
 
