@@ -201,6 +201,7 @@ def test_what_a_job_would_take_is_told_before(service: Service) -> None:
     refused = service.client.post("/v1/jobs/estimate", json={"dataset_id": dataset_id, "splits": ["test"]})
     assert refused.status_code == 422
     assert service.get("/v1/jobs")["items"] == []
+    assert told["long_side"] == service.job(dataset_id)["resolved"]["long_side"] == WIDTH
 
 
 def test_how_many_other_jobs_want_the_workers(service: Service) -> None:

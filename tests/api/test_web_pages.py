@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from doors import Keyring, app_client, bearer
-from service import MISSING, Service
+from PIL import Image as Picture
+from service import MISSING, WIDTH, Service
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
@@ -257,6 +261,28 @@ def test_a_set_with_nothing_to_train_on_is_expanded_whole_unless_something_else_
     answer = service.client.post(page, data={"splits": "test"})
     assert answer.status_code == 422
     assert 'id="f-splits-wrong"' in answer.text
+
+
+def test_a_form_leaves_the_canvas_to_the_images_and_says_what_it_comes_to(service: Service) -> None:
+    dataset = service.ready(1)
+    page = f"/datasets/{dataset}/expand"
+    (field,) = re.findall(r'<input[^>]*id="f-canvas\.long_side"[^>]*>', service.client.get(page).text)
+    assert 'value=""' in field
+    assert 'placeholder="as the images"' in field
+    for asked, side in (("", WIDTH), ("64", 64)):
+        estimate = service.client.post(f"/datasets/{dataset}/estimate", data={"canvas.long_side": asked}).text
+        assert f"<dt>Canvas</dt><dd>{side} px</dd>" in estimate
+
+
+@pytest.mark.parametrize("preset", ["balanced", "reference"])
+def test_the_mask_of_a_form_is_that_of_its_job(service: Service, preset: str) -> None:
+    dataset = service.ready(1)
+    job = service.job(dataset, variants=1, sampler={"preset": preset})
+    (item,) = service.get(f"/v1/jobs/{job['id']}/items")["items"]
+    asked: dict[str, Any] = {"image": item["image_id"], "sampler.preset": preset}
+    paths = f"/datasets/{dataset}/mask", f"/v1/jobs/{job['id']}/items/{item['id']}/mask"
+    shown, used = (np.asarray(Picture.open(BytesIO(service.client.get(path, params=asked).content))) for path in paths)
+    np.testing.assert_array_equal(shown.max(axis=2) != shown.min(axis=2), used == 0)
 
 
 def test_a_form_asks_whom_to_tell_where_the_installation_can_tell(

@@ -50,6 +50,7 @@ def test_moving_a_slider_draws_the_mask_anew(page: Page, dataset_id: str) -> Non
 def test_the_estimate_follows_the_form_and_json_and_curl_are_what_would_be_sent(page: Page, dataset_id: str) -> None:
     open_form(page, dataset_id)
     expect(page.locator("#estimate")).to_contain_text("6, from 3 source images")
+    expect(page.locator("#estimate")).to_contain_text("128 px")
     page.get_by_label("New images for each source image").fill("5")
     page.keyboard.press("Tab")
     expect(page.locator("#estimate")).to_contain_text("15, from 3 source images")
