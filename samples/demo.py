@@ -19,6 +19,8 @@ from samples.phantoms import write_dataset
 
 FOLDER = Path("demo")
 IMAGES, VARIANTS = 4, 2
+SIZE = 210, 256
+"""Width and height: the canvas follows them, and is to be made in a minute."""
 START_SECONDS, STOP_SECONDS = 120, 40
 
 
@@ -27,10 +29,10 @@ def main() -> int:
     # A run of its own each time: what an earlier one left would only confuse.
     shutil.rmtree(FOLDER / "data", ignore_errors=True)
     phantoms, out, sheet = (FOLDER / name for name in ("phantoms.zip", "expanded.zip", "sheet.png"))
-    write_dataset(phantoms, images=IMAGES, seed=0)
+    write_dataset(phantoms, images=IMAGES, seed=0, size=SIZE)
     print(f"Drew {IMAGES} X-ray phantoms with labelled fractures: {phantoms}", flush=True)
     with _served() as server:
-        options = ["--variants", str(VARIANTS), "--sheet", str(sheet), "--server", server]
+        options = ["--variants", str(VARIANTS), "--preset", "fast", "--sheet", str(sheet), "--server", server]
         done = subprocess.run(
             [sys.executable, "-m", "regrow", "expand", str(phantoms), "-o", str(out), *options], check=False
         )
