@@ -6,7 +6,8 @@ noise_seed that draws it; and, where there is room, latents_after_each_step. The
 diffusers; without a scheduler/ it has Stable Diffusion's noise levels.
 
 Prints the relative error of each step that the case holds, and last the largest of all. Ends with 0 within the
-tolerance (1e-4 up to 100 steps, 1e-2 beyond, where rounding has grown), with 1 over it, and with 2 for bad files.
+tolerance (1e-4 up to 100 steps, 1e-2 beyond, where rounding has grown), with 1 over it, and with 2 for bad files. What
+a case holds beyond that is named and not used.
 """
 
 import argparse
@@ -22,9 +23,11 @@ from torch import Tensor
 from worker.priors.diffusers import BadPrior, DiffusersPrior, load
 from worker.psld.operators import ReferenceInpaint
 from worker.psld.prior import LatentPrior
-from worker.psld.sampler import REFERENCE, Guidance, sample
+from worker.psld.sampler import REFERENCE, Guidance, NumericalFault, sample
 
-NEEDED = ("mask", "measurement", "start", "gamma", "omega", "sigma_y", "steps", "final_latent", "final_image")
+NUMBERS = ("gamma", "omega", "sigma_y", "steps")
+NEEDED = ("mask", "measurement", "start", *NUMBERS, "final_latent", "final_image")
+KNOWN = {*NEEDED, "image", "step_noise", "noise_seed", "latents_after_each_step"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,9 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         case = load_case(arguments.case)
         prior = load_prior(arguments.prior)
-    except (OSError, SafetensorError, BadPrior, ValueError) as error:
+        check(case, prior)
+        errors = compare(case, prior)
+    except (OSError, BadPrior) as error:
         parser.error(str(error))
-    errors = compare(case, prior)
+    except (SafetensorError, ValueError, NumericalFault) as error:
+        parser.error(f"{arguments.case}: {error}")
+    if unknown := sorted(case.keys() - KNOWN):
+        print(f"not used: {', '.join(unknown)}")
     for name, found in errors.items():
         print(f"{name:16} {found:.2e}")
     worst = max(errors.values())
@@ -46,12 +54,42 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def load_case(path: Path) -> dict[str, Tensor]:
-    """The tensors of a case. Raises OSError, SafetensorError, and ValueError where something is missing."""
-    case: dict[str, Tensor] = load_file(path)
+    """The tensors of a case, in float32. Raises OSError, SafetensorError, and ValueError where something is missing."""
+    case = {name: each.float() if each.is_floating_point() else each for name, each in load_file(path).items()}
     missing = [name for name in NEEDED if name not in case]
-    if missing or not {"step_noise", "noise_seed"} & case.keys():
-        raise ValueError(f"{path} lacks {', '.join(missing) or 'step_noise or noise_seed'}")
+    noiseless = "sigma_y" in case and not case["sigma_y"].any()
+    if not noiseless and not {"step_noise", "noise_seed"} & case.keys():
+        missing.append("step_noise or noise_seed")
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
     return case
+
+
+def check(case: Mapping[str, Tensor], prior: LatentPrior) -> None:
+    """Raises ValueError where the tensors of a case do not fit each other or the prior, with the name of the first."""
+    for name in (*NUMBERS, *(each for each in ("noise_seed",) if each in case)):
+        if case[name].numel() != 1:
+            raise ValueError(f"{name} must be one number, not {_sides(case[name].shape)} of them")
+    y = case["measurement"]
+    if y.ndim != 4 or y.shape[1] != 3 or not len(y):
+        raise ValueError(f"measurement must be (B, 3, H, W), not {_sides(y.shape)}")
+    batch, _, *sides = y.shape
+    latents = batch, *prior.latent_shape(*sides)
+    steps = len(guidance(case).path(prior.alpha_bar))
+    shapes = {"mask": (1, 1, *sides), "start": latents, "final_latent": latents, "final_image": tuple(y.shape)}
+    for name, shape in shapes.items():
+        if case[name].shape != shape:
+            raise ValueError(f"{name} must be {_sides(shape)}, not {_sides(case[name].shape)}")
+    for name, shape, least in (("step_noise", y.shape, steps), ("latents_after_each_step", latents, 0)):
+        if name in case and (case[name].shape[1:] != shape or len(case[name]) < least):
+            raise ValueError(f"{name} must be {_sides((steps, *shape))}, not {_sides(case[name].shape)}")
+    for name in KNOWN & case.keys():
+        if not case[name].isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinity")
+
+
+def _sides(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) or "none"
 
 
 def load_prior(folder: Path) -> DiffusersPrior:
@@ -103,7 +141,7 @@ def draws(case: Mapping[str, Tensor]) -> Iterator[Tensor]:
     yield case["start"]
     if "step_noise" in case:
         yield from case["step_noise"]
-    else:
+    elif "noise_seed" in case:
         generator = torch.Generator().manual_seed(int(case["noise_seed"]))
         while True:
             yield torch.randn(case["measurement"].shape, generator=generator)

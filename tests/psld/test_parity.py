@@ -53,10 +53,16 @@ def test_the_first_of_1000_steps_are_theirs(golden: Path, prior: DiffusersPrior)
 
 def step_of_theirs(prior: DiffusersPrior, case: dict[str, Tensor], z: Tensor, t: int, noise: Tensor) -> Tensor:
     """With 1,000 steps: time t is told for the level t - 1, and the next level is that of t - 2, or of 0."""
-    ab, ab_next = prior.alpha_bar[t - 1], prior.alpha_bar[max(t - 2, 0)]
+    return step_at(prior, case, z, t, prior.alpha_bar[t - 1], prior.alpha_bar[max(t - 2, 0)], noise)
+
+
+def step_at(
+    prior: DiffusersPrior, case: dict[str, Tensor], z: Tensor, t: int, ab: Tensor, ab_next: Tensor, noise: Tensor
+) -> Tensor:
+    """One step of theirs, written down again."""
     m, y = case["mask"], case["measurement"]
     z = z.clone().requires_grad_()
-    e = prior.eps(z, torch.tensor([t]))
+    e = prior.eps(z, torch.tensor([t] * len(z)))
     z0 = (z - (1 - ab).sqrt() * e) / ab.sqrt()
     x0 = prior.decode(z0)
     glued = prior.encode(y + x0 - m * x0)
@@ -113,4 +119,106 @@ def test_a_case_that_lacks_something_ends_with_2_and_says_what(
     with pytest.raises(SystemExit) as ended:
         parity.main([str(path), str(tmp_path)])
     assert ended.value.code == 2
-    assert f"{path} lacks start" in capsys.readouterr().err
+    assert f"{path}: it lacks start" in capsys.readouterr().err
+
+
+def tiny_case(
+    prior: DiffusersPrior, batch: int, height: int, width: int, steps: int, **more: Tensor
+) -> dict[str, Tensor]:
+    """A case of any size, whose end is that of the description of their code below."""
+    g = torch.Generator().manual_seed(1)
+    case = {
+        "image": torch.rand(batch, 3, height, width, generator=g) * 2 - 1,
+        "mask": (torch.rand(1, 1, height, width, generator=g) < 0.4).float(),
+        "start": torch.randn(batch, *prior.latent_shape(height, width), generator=g),
+        "gamma": torch.tensor(0.3),
+        "omega": torch.tensor(0.7),
+        "sigma_y": torch.tensor(0.02),
+        "steps": torch.tensor(steps),
+        "noise_seed": torch.tensor(7),
+    } | more
+    case["measurement"] = case["image"] * case["mask"]
+    times = list(range(1, 1001, 1000 // steps))
+    drawn = parity.draws(case)
+    z = next(drawn)
+    for number in reversed(range(len(times))):
+        levels = prior.alpha_bar[times[number]], prior.alpha_bar[times[number - 1] if number else 0]
+        noise = next(drawn) if case["sigma_y"] > 0 else torch.zeros(())
+        z = step_at(prior, case, z, times[number], *levels, noise)
+    return case | {"final_latent": z, "final_image": prior.decode(z).detach()}
+
+
+def saved(case: dict[str, Tensor], path: Path) -> Path:
+    save_file({name: each.contiguous() for name, each in case.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("shape", "steps", "more"),
+    [
+        ((2, 32, 48), 30, {}),
+        ((1, 64, 64), 7, {"gamma": torch.tensor(0.0)}),
+        ((1, 32, 32), 10, {"sigma_y": torch.tensor(0.0)}),
+    ],
+    ids=["steps that do not divide the training", "no gluing", "no noise"],
+)
+def test_cases_of_other_sizes_steps_and_weights_are_run(
+    golden: Path,
+    prior: DiffusersPrior,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    shape: tuple[int, int, int],
+    steps: int,
+    more: dict[str, Tensor],
+) -> None:
+    case = tiny_case(prior, *shape, steps, **more)
+    if not case["sigma_y"]:
+        del case["noise_seed"]
+    doubled = {name: each.double() if each.is_floating_point() else each for name, each in case.items()}
+    path = saved(doubled | {"comment": torch.zeros(2)}, tmp_path / "case.safetensors")
+    assert parity.main([str(path), str(golden / "prior")]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == "not used: comment"
+    assert float(last.removeprefix("relative error ")) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"gamma": torch.ones(2)}, "gamma must be one number, not 2 of them"),
+        ({"gamma": torch.tensor(-1.0)}, "gamma and omega must not be negative"),
+        ({"steps": torch.tensor(0)}, "steps must be at least 1, not 0"),
+        ({"steps": torch.tensor(300)}, "reaches the time 1000"),
+        ({"steps": torch.tensor(30)}, "step_noise must be 31 x 1 x 3 x 64 x 64, not 20 x 1 x 3 x 64 x 64"),
+        ({"mask": torch.ones(1, 1, 32, 32)}, "mask must be 1 x 1 x 64 x 64, not 1 x 1 x 32 x 32"),
+        ({"mask": torch.full((1, 1, 64, 64), 0.5)}, "must be 0 (hidden) or 1 (kept)"),
+        ({"start": torch.zeros(1, 3, 16, 16)}, "start must be 1 x 4 x 16 x 16, not 1 x 3 x 16 x 16"),
+        ({"final_latent": torch.zeros(2, 4, 16, 16)}, "final_latent must be 1 x 4 x 16 x 16"),
+        ({"measurement": torch.zeros(3, 64, 64)}, "measurement must be (B, 3, H, W), not 3 x 64 x 64"),
+        ({"measurement": torch.zeros(1, 3, 64, 60)}, "must be multiples of 8"),
+        ({"measurement": torch.full((1, 3, 64, 64), torch.nan)}, "measurement holds NaN or infinity"),
+        ({"start": torch.full((1, 4, 16, 16), 1e30)}, "values are not finite after step 1"),
+    ],
+)
+def test_a_case_that_does_not_fit_ends_with_2_and_names_file_and_tensor(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, Tensor], words: str
+) -> None:
+    case = parity.load_case(golden / "sampler_20_batch1.safetensors")
+    path = saved(case | changed, tmp_path / "odd.safetensors")
+    with pytest.raises(SystemExit) as ended:
+        parity.main([str(path), str(golden / "prior")])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"{path}: " in said
+    assert words in said
+
+
+def test_a_file_that_is_no_case_ends_with_2_and_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "text.safetensors"
+    for content in (None, b"hello"):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(SystemExit) as ended:
+            parity.main([str(path), str(tmp_path)])
+        assert ended.value.code == 2
+        assert str(path) in capsys.readouterr().err

@@ -53,7 +53,23 @@ def test_the_reference_walk_of_all_steps_tells_one_time_too_many_and_ends_standi
     assert path[-1].ab == path[-1].ab_next
 
 
-@pytest.mark.parametrize("steps", [0, -1, 3, 1001, 2000])
-def test_a_reference_walk_that_does_not_divide_the_training_is_refused(steps: int) -> None:
-    with pytest.raises(ValueError, match="must divide the prior's 1000"):
+@pytest.mark.parametrize(("steps", "taken"), [(7, 8), (30, 31), (400, 500)])
+def test_a_reference_walk_that_does_not_divide_the_training_takes_more_steps_as_theirs_does(
+    steps: int, taken: int
+) -> None:
+    path = reference_walk(ALPHA_BAR, steps)
+    assert [step.t for step in path] == list(range(1, 1001, 1000 // steps))[::-1]
+    assert len(path) == taken
+    assert all(step.ab == ALPHA_BAR[step.t].item() for step in path)
+
+
+@pytest.mark.parametrize("steps", [3, 27, 300, 600, 999])
+def test_a_reference_walk_that_reaches_a_time_without_a_level_is_refused(steps: int) -> None:
+    with pytest.raises(ValueError, match="reaches the time 1000, which has no level"):
+        reference_walk(ALPHA_BAR, steps)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1001, 2000])
+def test_a_reference_walk_longer_than_the_training_is_refused(steps: int) -> None:
+    with pytest.raises(ValueError, match="between 1 and the prior's 1000"):
         reference_walk(ALPHA_BAR, steps)

@@ -28,15 +28,18 @@ def walk(alpha_bar: Tensor, steps: int) -> list[Step]:
 
 
 def reference_walk(alpha_bar: Tensor, steps: int) -> list[Step]:
-    """Return the walk of the authors' code: every (T / steps)-th time from 1 on, backwards, ending at alpha_bar[0].
+    """Return the walk of the authors' code: every (T // steps)-th time from 1 on, backwards, ending at alpha_bar[0].
 
-    With ``steps`` = T the times are 1 ... T, each with the level of the time before it, as there are no more levels;
-    the last step then stays where it is. ValueError unless ``steps`` divides T: their code would take other steps.
+    Where ``steps`` does not divide T these are more than ``steps``, as there. With ``steps`` = T the times are 1 ... T,
+    each with the level of the time before it, as there are no more levels; the last step then stays where it is.
+    ValueError for other ``steps`` whose times would reach T, and unless 1 <= steps <= T.
     """
     T = len(alpha_bar)
-    if steps < 1 or T % steps:
-        raise ValueError(f"steps must divide the prior's {T} in the reference walk, not {steps}")
-    times = [1 + k * (T // steps) for k in range(steps)]
+    if not 1 <= steps <= T:
+        raise ValueError(f"steps must be between 1 and the prior's {T}, not {steps}")
+    times = list(range(1, T + 1, T // steps))
+    if steps < T and times[-1] == T:
+        raise ValueError(f"the reference walk of {steps} steps reaches the time {T}, which has no level")
     levels = alpha_bar[times if steps < T else slice(None)].tolist()
     nexts = [alpha_bar[0].item(), *levels[:-1]]
     return [Step(*step) for step in zip(times, levels, nexts, strict=True)][::-1]
