@@ -18,7 +18,16 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 boxes = st.lists(st.tuples(share, share, share, share), min_size=1, max_size=3).map(
     lambda rows: np.array([(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in rows])
 )
+at_the_border = st.tuples(
+    share, share, share, share, st.sampled_from(["left", "top", "right", "bottom", "corner"])
+).map(lambda drawn: np.array([_reaching(min(drawn[:2]), min(drawn[2:4]), max(drawn[:2]), max(drawn[2:4]), drawn[4])]))
+"""One box that ends where the picture does."""
 polygons = st.lists(st.tuples(share, share), min_size=3, max_size=7).map(np.array)
+
+
+def _reaching(x0: float, y0: float, x1: float, y1: float, end: str) -> tuple[float, float, float, float]:
+    left, top = 0.0 if end == "left" else x0, 0.0 if end == "top" else y0
+    return left, top, 1.0 if end in ("right", "corner") else x1, 1.0 if end in ("bottom", "corner") else y1
 
 
 def scene(placement: Placement, rows: Any = (), outlines: tuple[np.ndarray | None, ...] = ()) -> Scene:

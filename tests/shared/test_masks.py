@@ -1,13 +1,14 @@
 """The nine kinds of mask, and the laws that each keeps."""
 
 from math import hypot
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from mask_scenes import OPTIONS, boxes, draw, placements, scene, unhurried
+from mask_scenes import OPTIONS, at_the_border, bounded, boxes, draw, placements, polygons, scene, unhurried
 from pydantic import ValidationError
 from scipy.ndimage import find_objects, label
 from scipy.stats import norm
@@ -28,6 +29,11 @@ NEED_NO_LABEL = {"random", "box", "uploaded"}
 every = pytest.mark.parametrize("kind", sorted(ALL))
 around = pytest.mark.parametrize("kind", sorted(AROUND))
 within = pytest.mark.parametrize("kind", sorted(WITHIN))
+BLIND = {"box": {}, "uploaded": {}, "random": {"keep_labels": False}}
+"""Kinds that do not look where labels are, and how."""
+KEEP_POLYGONS = {kind for kind in ALL if "keep" in OPTIONS.validate_python({"kind": kind}).model_dump()}
+
+blind = pytest.mark.parametrize(("kind", "asked"), BLIND.items())
 needing_labels = pytest.mark.parametrize("kind", sorted(ALL - NEED_NO_LABEL))
 
 
@@ -68,6 +74,92 @@ def test_kinds_that_draw_within_labels_keep_everything_else(
     kind: str, p: Placement, shares: np.ndarray, seed: int
 ) -> None:
     assert draw(scene(p, shares), kind, seed)[~labelled_area(scene(p, shares), 0)].all()
+
+
+@unhurried
+@given(p=placements, shares=boxes, margin=st.sampled_from([0.0, 0.04, 0.3]))
+def test_outside_boxes_keeps_the_labels_alone_and_boxes_regrown_all_but_them(
+    p: Placement, shares: np.ndarray, margin: float
+) -> None:
+    of = scene(p, shares)
+    labelled, padding = labelled_area(of, margin), ~inside_area(p)
+    assert (draw(of, "outside_boxes", margin=margin) == (labelled | padding)).all()
+    assert (draw(of, "boxes_regrown", margin=margin) == ~labelled).all()
+
+
+@blind
+@unhurried
+@given(p=placements, shares=boxes, seed=st.integers(0, 2**32))
+def test_kinds_that_do_not_look_at_labels_keep_the_same_with_any_of_them_and_with_none(
+    kind: str, asked: dict[str, Any], p: Placement, shares: np.ndarray, seed: int
+) -> None:
+    masks = [draw(with_upload(scene(p, rows)), kind, seed, **asked) for rows in (shares, [WHOLE], ())]
+    assert (masks[0] == masks[1]).all()
+    assert (masks[0] == masks[2]).all()
+
+
+@around
+@unhurried
+@given(p=placements, shares=at_the_border, seed=st.integers(0, 2**32))
+def test_a_box_that_ends_with_the_picture_is_kept_to_its_last_pixel(
+    kind: str, p: Placement, shares: np.ndarray, seed: int
+) -> None:
+    keep = draw(scene(p, shares), kind, seed)[p.top : p.top + p.height, p.left : p.left + p.width]
+    x0, y0, x1, y1 = shares[0]
+    last_row, last_column = (min(int(start * side), side - 1) for start, side in ((y0, p.height), (x0, p.width)))
+    corners = {(last_row, last_column)}
+    if x1 == 1:
+        corners.add((last_row, p.width - 1))
+    if y1 == 1:
+        corners.add((p.height - 1, last_column))
+    assert all(keep[corner] for corner in corners)
+
+
+@within
+@unhurried
+@given(p=placements, shares=at_the_border, seed=st.integers(0, 2**32))
+def test_of_a_box_that_ends_with_the_picture_something_is_hidden_and_nothing_beside_it(
+    kind: str, p: Placement, shares: np.ndarray, seed: int
+) -> None:
+    hidden = ~draw(scene(p, shares), kind, seed, **({"share": 0.999999} if kind == "random_inside_boxes" else {}))
+    labelled = labelled_area(scene(p, shares), 0)
+    assert hidden.any()
+    assert not (hidden & ~labelled).any()
+
+
+@unhurried
+@given(p=placements, shares=at_the_border | boxes, seed=st.integers(0, 2**32), share=st.floats(0.01, 0.99))
+def test_chances_are_of_each_pixel_by_itself_and_of_nothing_else(
+    p: Placement, shares: np.ndarray, seed: int, share: float
+) -> None:
+    """With one seed, a larger share keeps what a smaller one kept, and more."""
+    of, inside = scene(p, shares), inside_area(p)
+    less, more = (draw(of, "random", seed, share=each) for each in (share / 2, share))
+    assert not (less & ~more).any()
+    less, more = (~draw(of, "random_inside_boxes", seed, share=each) for each in (share / 2, share))
+    assert not (less & ~more).any()
+    near, far = (draw(of, "gaussian_distance_all", seed, mu=each) for each in (share - 1, share))
+    assert not (near & ~far).any()
+    assert draw(of, "gaussian_distance_all", seed, mu=2, sigma=1e-6)[inside].all()
+
+
+@pytest.mark.parametrize("kind", sorted(KEEP_POLYGONS))
+@unhurried
+@given(p=placements, outline=polygons, seed=st.integers(0, 2**32))
+def test_every_kind_that_can_keeps_to_the_polygon_and_not_to_its_box(
+    kind: str, p: Placement, outline: np.ndarray, seed: int
+) -> None:
+    of = bounded(p, outline)
+    margin = {} if kind == "random_inside_boxes" else {"margin": 0.05}
+    keep = draw(of, kind, seed, keep="polygons", **margin)
+    filled = labelled_area(of, margin.get("margin", 0), "polygons")
+    assert keep[~inside_area(p)].all()
+    if kind in AROUND:
+        assert keep[filled].all()
+    elif kind in WITHIN:
+        assert not (~keep & ~filled).any()
+    else:
+        assert (keep | filled == draw(of, "gaussian_distance", seed, keep="polygons", **margin)).all()
 
 
 @every

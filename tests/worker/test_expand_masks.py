@@ -10,12 +10,16 @@ import expanding
 import numpy as np
 import pytest
 from PIL import Image as Picture
+from starlette.testclient import TestClient
 
+from api.main import create_app
+from shared import items as life
 from shared import plan
 from shared.models import Item, Job
 from shared.spec import ResolvedSpec
 from shared.states import ItemState
 from shared.storage import source_key
+from worker.expand import _sketch
 from worker.studio import Studio
 
 MakeJob = Callable[..., Job]
@@ -168,23 +172,69 @@ def test_a_mask_that_keeps_all_or_nothing_fails_its_item_in_words(
     assert item.error == {"type": kind, "detail": plan.USELESS[kind]}
 
 
-@pytest.mark.parametrize(
+every_kind = pytest.mark.parametrize(
     "mask",
     [
+        inpaint("gaussian_distance"),
         inpaint("gaussian_distance", geometry="reference"),
         inpaint("gaussian_distance", keep="polygons"),
-        inpaint("gaussian_distance_all"),
-        inpaint("outside_boxes"),
-        inpaint("random"),
-        inpaint("random_inside_boxes"),
+        inpaint("gaussian_distance_all", keep="polygons"),
+        inpaint("outside_boxes", keep="polygons"),
+        inpaint("random", keep="polygons"),
+        inpaint("random_inside_boxes", keep="polygons"),
         inpaint("erase_in_boxes"),
         inpaint("box"),
-        inpaint("boxes_regrown"),
+        inpaint("boxes_regrown", keep="polygons"),
+        inpaint("uploaded"),
     ],
     ids=lambda operator: "-".join(map(str, operator["mask"].values())),
 )
-def test_an_item_is_made_with_every_kind(studio: Studio, make_job: MakeJob, mask: dict[str, Any]) -> None:
-    make_job(variants=1, max_images=1, operator=mask, sampler={"steps": 1, "finish": 1})
+
+
+@pytest.fixture
+def polygons(repack: Repack) -> Path:
+    """The phantoms, each with a triangle for a label, and with a mask image."""
+    halves = np.zeros((4, 6), dtype=np.uint8)
+    halves[:, :2] = 255
+    triangle = b"0 0.2 0.2 0.8 0.3 0.4 0.9\n"
+    return repack(
+        {f"labels/train/phantom_000{n}.txt": triangle for n in range(3)}
+        | {f"masks/train/phantom_000{n}.png": png(halves) for n in range(3)}
+    )
+
+
+@every_kind
+def test_the_preview_of_a_variant_is_the_mask_that_the_worker_samples_with(
+    studio: Studio, make_job: MakeJob, polygons: Path, mask: dict[str, Any]
+) -> None:
+    job = make_job(polygons, variants=2, max_images=2, operator=mask, seed=9)
+    with studio.sessions.write() as session:
+        works = life.claim(session, "test", 4, 30, priors=[studio.prior_folders["builtin"][1]])
+    numbers = {item.id: (item.image_id, item.variant) for item in expanding.items(studio)}
+    app = create_app(studio.settings, studio.sessions, studio.storage, lambda _task: None, lambda: None)
+    asked = {"dataset_id": job.dataset_id, "mask": mask["mask"], "seed": 9, "canvas": {"long_side": 64}}
+    seen = []
+    with TestClient(app, client=("127.0.0.1", 1), base_url="http://127.0.0.1") as client:
+        for work in works:
+            image, variant = numbers[work.item_id]
+            answer = client.post("/v1/masks/preview", json={**asked, "image_id": image, "variant": variant})
+            assert answer.status_code == 200, answer.text
+            shown = np.asarray(Picture.open(io.BytesIO(answer.content)))
+            sketch = _sketch(studio, work)
+            assert sketch.keep is not None
+            p = sketch.placement
+            used = sketch.keep[p.top : p.top + p.height, p.left : p.left + p.width]
+            np.testing.assert_array_equal(shown.max(axis=2) == shown.min(axis=2), used)
+            seen.append(used)
+    assert len(seen) == 4
+    assert 0 < np.mean(seen) < 1
+
+
+@every_kind
+def test_an_item_is_made_with_every_kind(
+    studio: Studio, make_job: MakeJob, polygons: Path, mask: dict[str, Any]
+) -> None:
+    make_job(polygons, variants=1, max_images=1, operator=mask, sampler={"steps": 1, "finish": 1})
     (item,) = run(studio)
     assert item.state == ItemState.DONE, item.error
     assert item.measures is not None
