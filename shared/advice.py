@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 
 import numpy as np
+from numpy.typing import NDArray
 
+from shared import foreseen
 from shared.errors import Invalid
+from shared.foreseen import Foreseen
 from shared.formats import places
 from shared.images import can_hold
 from shared.plan import USELESS
@@ -39,6 +42,11 @@ class Source:
     size: int
     white: int
     boxes: "array[float]"
+
+    @property
+    def corners(self) -> NDArray[np.float64]:
+        """(n, 4): x0, y0, x1, y1 of each box, as shares of the image."""
+        return np.reshape(self.boxes, (-1, 5))[:, 1:]
 
 
 def flat(boxes: Iterable[Iterable[float]]) -> "array[float]":
@@ -79,10 +87,10 @@ def refuse(resolved: ResolvedSpec, images: Sequence[Source]) -> None:
                 f"have none, the first being {without[0].path}. It belongs in a folder `masks` laid out as `labels` "
                 "is, as a PNG of the same name."
             )
-    useless = _certainly_useless(resolved, images)
+    useless = _useless(resolved, images)
     if len(useless) == len(images):
-        kind = _useless_kind(resolved)
-        raise Invalid(f"operator.mask: the labels cover each image whole. {USELESS[kind]}")
+        _, found = useless[0]
+        raise Invalid(f"operator.mask: nothing can be made of any image: {found.why}. {USELESS[found.kind]}")
 
 
 def refuse_conversion(wanted: str, stored: Sequence[str]) -> None:
@@ -109,11 +117,9 @@ def warnings(
             f"The mask `{mask.kind}` hides what is labelled, and labels are copied all the same: they may be wrong. "
             "Look at the new images before you train on them."
         )
-    if useless := _certainly_useless(resolved, images):
-        said.append(
-            f"{len(useless)} images will fail, such as {useless[0].path}: a label covers the image whole. "
-            + USELESS[_useless_kind(resolved)]
-        )
+    if useless := _useless(resolved, images):
+        image, found = useless[0]
+        said.append(f"{len(useless)} images will fail, such as {image.path}: {found.why}. {USELESS[found.kind]}")
     wanted = spec.output.image_format
     lossy = sum((image.format if wanted == "same" else wanted.upper()) == "JPEG" for image in images)
     if lossy and resolved.blend != "none":
@@ -121,7 +127,7 @@ def warnings(
             f"{lossy} images are written as JPEG, which changes the pixels copied from the originals a little: see "
             "`largest_difference` of the items. `output.image_format: png` keeps them exactly."
         )
-    return said + _of_the_sampler(resolved, images)
+    return said + _of_the_boxes(resolved, images) + _of_the_sampler(resolved, images)
 
 
 def known_to_the_prior(images: Iterable[tuple[str, str]], learned: Set[str]) -> list[str]:
@@ -134,15 +140,33 @@ def known_to_the_prior(images: Iterable[tuple[str, str]], learned: Set[str]) -> 
     ]
 
 
+def _of_the_boxes(resolved: ResolvedSpec, images: Sequence[Source]) -> list[str]:
+    """What becomes of labelled boxes in their new surroundings."""
+    if not any(image.boxes for image in images):
+        return []
+    if resolved.blend == "none":
+        return [
+            "`blend: none` copies nothing from the originals: what is labelled is drawn anew too, and labels may no "
+            "longer fit. See `psnr_boxes` of the items; `blend: boxes` keeps labelled pixels as they are."
+        ]
+    if resolved.grain:
+        return []
+    return [
+        "`grain: false` leaves labelled boxes sharper than what is regrown around them, a hint that a detector can "
+        "learn: expect a `box_tell` of 2 and more, where 1 is none."
+    ]
+
+
 def _of_the_sampler(resolved: ResolvedSpec, images: Sequence[Source]) -> list[str]:
     said = []
     shrunk = [image for image in images if max(image.width, image.height) > 1.5 * resolved.long_side]
     if shrunk:
         grain = "with noise in place of detail" if resolved.grain else "which a detector can learn as a hint"
+        softer = "blurred, labelled or not" if resolved.blend == "none" else f"softer than the labelled boxes, {grain}"
         helps = min(max(max(image.width, image.height) for image in shrunk), 2048) // resolved.multiple
         said.append(
             f"{len(shrunk)} images are more than 1.5 times larger than the {resolved.long_side}-px canvas: what is "
-            f"regrown will be softer than the labelled boxes, {grain}. `canvas.long_side: {helps * resolved.multiple}` "
+            f"regrown will be {softer}. `canvas.long_side: {helps * resolved.multiple}` "
             "makes it sharper; the time of an image grows with its pixels."
         )
     enough = PRESETS[resolved.preset.partition("@")[0]].steps if resolved.enter < 1 else _ENOUGH_FROM_NOISE
@@ -158,27 +182,7 @@ def _copied(resolved: ResolvedSpec, image: Source) -> bool:
     return resolved.unlabelled == "keep" and not image.boxes
 
 
-def _useless_kind(resolved: ResolvedSpec) -> str:
-    return "nothing_kept" if resolved.mask is not None and resolved.mask.changes_labels else "nothing_hidden"
-
-
-def _certainly_useless(resolved: ResolvedSpec, images: Sequence[Source]) -> list[Source]:
-    """Those of which one label covers the whole, where the mask keeps or hides labels whole."""
-    mask = resolved.mask
-    if (
-        mask is None
-        or mask.kind not in ("gaussian_distance", "outside_boxes", "boxes_regrown")
-        or mask.keep == "polygons"
-    ):
-        return []
-    if mask.kind != "boxes_regrown" and mask.geometry == "reference":
-        return []  # Its boxes never reach the last row.
-    return [image for image in images if _covered(image, mask.margin)]
-
-
-def _covered(image: Source, margin: float) -> bool:
-    sides = image.width, image.height
-    grow = [margin * max(sides) / side for side in sides]
-    edges = np.reshape(image.boxes, (-1, 5))[:, 1:]
-    start, end = edges[:, :2] - grow, edges[:, 2:] + grow
-    return bool(((start <= 0) & (end >= 1)).all(axis=1).any())
+def _useless(resolved: ResolvedSpec, images: Sequence[Source]) -> list[tuple[Source, Foreseen]]:
+    """Those that are certain to fail by their mask."""
+    found = ((image, foreseen.useless(resolved, image.corners, image.width, image.height)) for image in images)
+    return [(image, reason) for image, reason in found if reason is not None]

@@ -8,6 +8,7 @@ import pytest
 from shared import advice
 from shared.advice import Source, flat
 from shared.errors import Invalid
+from shared.plan import Labels, keep_mask, useless
 from shared.spec import ExpansionSpec, ResolvedSpec, resolve, work_key
 
 WHOLE, PART = [0, 0.0, 0.0, 1.0, 1.0], [0, 0.1, 0.1, 0.3, 0.3]
@@ -87,7 +88,7 @@ def test_png_is_offered_for_what_is_written_as_jpeg(formats: list[str], wanted: 
         warnings = said(images, output={"image_format": wanted}, blend=how)
         assert (f"{count} images are written as JPEG" in warnings) == (count > 0)
         assert ("image_format: png" in warnings) == (count > 0)
-    assert not said(images, output={"image_format": wanted}, blend="none")
+    assert "JPEG" not in said(images, output={"image_format": wanted}, blend="none")
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,66 @@ def test_labels_that_cover_images_whole_are_said_and_if_it_is_all_of_them_refuse
     advice.refuse(resolved, [image("a"), image("b", [WHOLE])])
     assert "1 images will fail, such as b" in said([image("a"), image("b", [WHOLE])], mask)
     assert what in said([image("a"), image("b", [WHOLE])], mask)
+
+
+@pytest.mark.parametrize(
+    ("mask", "what"),
+    [
+        ({"mu": 2, "sigma": 0.01}, "keeps every pixel"),
+        ({"kind": "gaussian_distance", "mu": 1.5, "sigma": 0.05}, "keeps every pixel"),
+        ({"kind": "gaussian_distance_all", "mu": 1.5, "sigma": 0.05, "geometry": "reference"}, "keeps every pixel"),
+        ({"kind": "gaussian_distance_all", "mu": -1, "sigma": 0.1}, "hides every pixel"),
+        ({"kind": "random", "share": 1 - 1e-12}, "keeps every pixel"),
+        ({"kind": "random", "share": 1e-12, "keep_labels": False}, "hides every pixel"),
+        ({"kind": "random_inside_boxes", "share": 1e-12}, "keeps every pixel"),
+        ({"kind": "box", "smallest": 1, "largest": 1}, "hides every pixel"),
+    ],
+)
+def test_numbers_that_leave_a_mask_no_choice_are_refused_before_anything_runs(mask: dict[str, Any], what: str) -> None:
+    _, resolved = asked(mask)
+    with pytest.raises(Invalid, match=f"leave nothing to chance.*{what}"):
+        advice.refuse(resolved, [image("a"), image("b")])
+    kind = {"keeps every pixel": "nothing_hidden", "hides every pixel": "nothing_kept"}[what]
+    for seed in range(3):
+        keep, placement = keep_mask(resolved, Labels([PART]), 100, 50, seed)
+        assert useless(keep, placement) == kind
+
+
+def test_random_pixels_may_be_as_few_as_none_where_labels_are_kept() -> None:
+    few = {"kind": "random", "share": 1e-12}
+    advice.refuse(asked(few)[1], [image("a")])
+    both = [image("a"), image("b", [])]
+    advice.refuse(asked(few, unlabelled="uniform")[1], both)
+    assert "1 images will fail, such as b: the numbers of the mask" in said(both, few, unlabelled="uniform")
+    assert "will fail" not in said(both, few, unlabelled="keep")
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"mu": 2, "sigma": 0.5},
+        {"kind": "gaussian_distance", "mu": -2, "sigma": 0.01},
+        {"kind": "gaussian_distance_all", "mu": -1, "sigma": 0.5},
+        {"kind": "random", "share": 0.001, "keep_labels": False},
+        {"kind": "box", "smallest": 0.99, "largest": 1},
+        {"kind": "erase_in_boxes", "smallest": 1, "largest": 1},
+    ],
+)
+def test_numbers_that_leave_some_choice_are_not_refused(mask: dict[str, Any]) -> None:
+    advice.refuse(asked(mask)[1], [image("a")])
+
+
+def test_it_is_warned_of_what_makes_labelled_boxes_a_tell_or_no_longer_true() -> None:
+    none, bare = said([image()], blend="none"), said([image()], grain=False)
+    assert "`blend: none` copies nothing" in none
+    assert "`psnr_boxes`" in none
+    assert "`grain: false` leaves labelled boxes sharper" in bare
+    assert "copies nothing" not in bare
+    assert "grain" not in said([image()], grain=False, blend="none")
+    large = replace(image(), width=373, height=454)
+    assert "blurred, labelled or not" in said([large], blend="none")
+    for how in ({"blend": "none"}, {"grain": False}):
+        assert not said([image(boxes=[])], {"kind": "random"}, unlabelled="uniform", **how)
 
 
 def test_a_margin_can_make_a_label_cover_the_image() -> None:
