@@ -259,7 +259,7 @@ def _run(networks: Networks, resolved: ResolvedSpec, batch: int) -> int:
     shape, rng = (batch, resolved.long_side, resolved.long_side), np.random.default_rng(0)
     pictures = rng.uniform(-1, 1, (batch, 3, *shape[1:])).astype(np.float32)
     keep = rng.random(shape) < 1 / 6
-    recipe.regrow(prior, resolved, pictures, keep, range(batch), lambda _done, _steps: None, guide)
+    recipe.regrow(prior, resolved, pictures, keep, range(batch), lambda _done, _steps: None, guide, inside=None)
     return prior.evaluations + (0 if guide is None else guide.evaluations)
 
 

@@ -188,7 +188,8 @@ def _sample(prior: LatentPrior, resolved: ResolvedSpec, source: Source, variant:
     if other:
         new = _otherwise(counted, resolved, x, keep, seed, other)
     else:
-        new = recipe.regrow(counted, resolved, x[None], keep[None], [seed], lambda _done, _steps: None, guide)[0]
+        inside, silent = inside_area(placement)[None], lambda _done, _steps: None
+        new = recipe.regrow(counted, resolved, x[None], keep[None], [seed], silent, guide, inside=inside)[0]
     seconds = time.perf_counter() - started
     file = plan.blend(new, keep, placement, source.original, source.labels, resolved, seed=seed)
     corners, gap = plan.corners(source.labels.boxes), plan.FEATHER * max(file.size)

@@ -89,8 +89,8 @@ def refuse(resolved: ResolvedSpec, images: Sequence[Source]) -> None:
             )
     useless = _useless(resolved, images)
     if len(useless) == len(images):
-        _, found = useless[0]
-        raise Invalid(f"operator.mask: nothing can be made of any image: {found.why}. {USELESS[found.kind]}")
+        _, reason = useless[0]
+        raise Invalid(f"operator.mask: nothing can be made of any image: {reason.why}. {USELESS[reason.kind]}")
 
 
 def refuse_conversion(wanted: str, stored: Sequence[str]) -> None:
@@ -118,8 +118,8 @@ def warnings(
             "Look at the new images before you train on them."
         )
     if useless := _useless(resolved, images):
-        image, found = useless[0]
-        said.append(f"{len(useless)} images will fail, such as {image.path}: {found.why}. {USELESS[found.kind]}")
+        image, reason = useless[0]
+        said.append(f"{len(useless)} images will fail, such as {image.path}: {reason.why}. {USELESS[reason.kind]}")
     wanted = spec.output.image_format
     lossy = sum((image.format if wanted == "same" else wanted.upper()) == "JPEG" for image in images)
     if lossy and resolved.blend != "none":

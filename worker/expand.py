@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared import items, logs, plan
 from shared.items import Work
+from shared.masks import inside_area
 from shared.sources import uploaded_mask
 from shared.storage import source_key
 from worker.blame import Refused, Stopped, out_of_memory
@@ -258,4 +259,5 @@ def _sample(brushes: Brushes, sketches: Sequence[Sketch], on_step: OnStep) -> np
         [sketch.work.seed for sketch in sketches],
         on_step,
         brushes.guide,
+        inside=np.stack([inside_area(sketch.placement) for sketch in sketches]),
     )

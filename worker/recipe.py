@@ -1,11 +1,13 @@
 """A resolved spec as the sampler's values, for `worker.expand` and `python -m worker.psld` alike."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,25 +29,46 @@ def regrow(
     seeds: Sequence[int],
     on_step: Callable[[int, int], None],
     guide: Autoencoder | None = None,
+    *,
+    inside: NDArray[np.bool_] | None,
 ) -> NDArray[np.float32]:
     """Sample pictures (B, 3, H, W) in [-1, 1] anew from what the operator tells of them, each row by its own seed.
 
-    `keep` (B, H, W) are the masks of an operator that has any. All noise of a row comes from one generator: that of its
-    measurement, of its start, of its steps. `guide` is the autoencoder along the walk. Not clamped. Raises what
+    `keep` (B, H, W) are the masks of an operator that has any, `inside` (B, H, W) is True on the pictures and False on
+    their padding, None where there is none. All noise of a row comes from one generator: that of its measurement, of
+    its start, of its steps. `guide` is the autoencoder along the walk. Not clamped. Raises what
     `worker.psld.sampler.sample` raises.
     """
     x = torch.from_numpy(pictures).to(prior.device)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    A = operator(resolved, x, None if keep is None else torch.from_numpy(keep).to(prior.device))
+    masks = None if keep is None else torch.from_numpy(keep).to(prior.device)
+    around = None
+    if resolved.soft_rim and inside is not None:
+        around = torch.from_numpy(inside).to(prior.device), x.shape[-2] // prior.latent_shape(*x.shape[-2:])[1]
+    grown = max(x.shape[-2:]) / resolved.native_size if resolved.native_size else 1.0
+    A = operator(resolved, x, _softened(masks, around))
     y = measure(A, x, resolved.operator.noise or 0.0, generators)
     how = guidance(resolved)
-    if 0 < resolved.native_size < max(x.shape[-2:]):
-        new = sample_large(prior, A, y, generators, how, on_step, guide)
+    if grown > 1:
+        seen = _softened(masks, around, grown)
+        first = None if seen is None else (operator(resolved, x, seen), seen[:, None] * y)
+        new = sample_large(prior, A, y, generators, how, on_step, guide, coarse=first)
     else:
         start = smear(A, y) if how.enter < 1 else None
         new = sample(prior, A, y, generators, how, start=start, on_step=on_step, guide=guide)
     regrown: NDArray[np.float32] = new.cpu().numpy()
     return regrown
+
+
+def _softened(masks: Tensor | None, around: tuple[Tensor, int] | None, grown: float = 1.0) -> Tensor | None:
+    """Masks (B, H, W) without the padding beside the picture: `around` has where pictures are, and the side of a latent
+    pixel, which is `grown` as often as large for a smaller canvas."""
+    if masks is None or around is None:
+        return masks
+    inside, side = around
+    reach = ceil(side * grown)
+    near = F.max_pool2d(inside[:, None].float(), 2 * reach + 1, stride=1, padding=reach)[:, 0] > 0
+    return masks & (inside | ~near)
 
 
 def told(prior: LatentPrior, resolved: ResolvedSpec) -> LatentPrior:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from shared import images
 from shared.errors import RegrowError
+from shared.masks import inside_area
 from shared.plan import Labels, blend, keep_mask
 from shared.spec import MAX_SEED, PRESETS, ExpansionSpec, ResolvedSpec, Sampler, resolve
 from worker import recipe
@@ -58,7 +59,8 @@ def regrow(
     labels = Labels(boxes)
     keep, placement = keep_mask(resolved, labels, original.width, original.height, seed)
     picture = images.to_canvas(original, placement, white)
-    (x,) = recipe.regrow(prior, resolved, picture[None], keep[None], [seed], _show)
+    inside = inside_area(placement)[None]
+    (x,) = recipe.regrow(prior, resolved, picture[None], keep[None], [seed], _show, inside=inside)
     sys.stderr.write("\n")
     return blend(x, keep, placement, original, labels, resolved, white, seed=seed)
 

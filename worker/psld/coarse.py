@@ -66,17 +66,21 @@ def sample_large(
     guidance: Guidance,
     on_step: Callable[[int, int], None],
     guide: Autoencoder | None = None,
+    *,
+    coarse: tuple[Operator, Tensor] | None = None,
 ) -> Tensor:
     """As `sample`, for canvases larger than ``prior.native_size``, in two walks.
 
     The first is on a canvas of the prior's own size, told what the large one was measured, and begins with that,
     smeared. Its result, enlarged, is where the second begins: the end of a walk on the large canvas, the denoiser
-    seeing tiles, without its gradient, which would double the time. ``on_step`` counts through both, as if they were
+    seeing tiles, without its gradient, which would double the time. ``coarse`` are operator and measurement (of the
+    large canvas) that the first walk goes by, where they are others. ``on_step`` counts through both, as if they were
     ``guidance.steps``. Raises what `sample` raises.
     """
     large = operator.adjoint(y).shape[-2:]
     small = tuple(_multiple(side * prior.native_size / max(large), prior.multiple) for side in large)
-    coarse = Coarse(operator, (large[0], large[1]), (small[0], small[1]), prior.device)
+    operator_coarse, y_coarse = coarse or (operator, y)
+    whole = Coarse(operator_coarse, (large[0], large[1]), (small[0], small[1]), prior.device)
     enter = min(guidance.enter, COARSE_ENTER)
     first = replace(guidance, steps=ceil(guidance.steps * enter / guidance.enter), enter=enter)
     # A gradient of a plain norm has unit length however many entries it is spread over: each is to move as far.
@@ -94,9 +98,9 @@ def sample_large(
     def counted(offset: int) -> Callable[[int, int], None]:
         return lambda done, _steps: on_step(ceil((offset + done) * guidance.steps / both), guidance.steps)
 
-    y_small = coarse.scaled(y)
-    x = sample(prior, coarse, y_small, generators, first, start=smear(coarse, y_small), on_step=counted(0), guide=guide)
-    start = coarse.enlarge(x).clamp(-1, 1)
+    y_small = whole.scaled(y_coarse)
+    x = sample(prior, whole, y_small, generators, first, start=smear(whole, y_small), on_step=counted(0), guide=guide)
+    start = whole.enlarge(x).clamp(-1, 1)
     return sample(Tiled(prior), operator, y, generators, second, start=start, on_step=counted(first.steps), guide=guide)
 
 
