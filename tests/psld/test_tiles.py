@@ -78,3 +78,31 @@ def test_the_rest_is_the_priors_own() -> None:
     assert tiled.latent_shape(64, 32) == (3, 16, 8)
     assert (tiled.native_size, tiled.multiple) == (toy.native_size, toy.multiple)
     assert torch.equal(tiled.alpha_bar, toy.alpha_bar)
+
+
+class Local(Toy):
+    """Estimates smoothly, but each tile as if it were the whole: the same place is otherwise in each tile."""
+
+    def eps(self, z: Tensor, t: Tensor) -> Tensor:
+        ramp = torch.linspace(-1, 1, z.shape[-1]) + torch.linspace(-1, 1, z.shape[-2])[:, None]
+        return ramp.expand_as(z)
+
+
+def steps_at(e: Tensor, places: list[int]) -> float:
+    """The greatest step between neighbouring columns at some places, which each begins a column."""
+    across = (e[..., 1:] - e[..., :-1]).abs().amax(dim=(0, 1, 2))
+    return float(across[[place - 1 for place in places]].max())
+
+
+@pytest.mark.parametrize("side", [12, 20, 31])
+def test_where_tiles_begin_and_end_there_is_no_step_that_is_not_elsewhere(side: int) -> None:
+    e = Tiled(Local()).eps(torch.zeros(1, 3, TILE, side), torch.tensor([1]))
+    found = spans(side, TILE)
+    ends = sorted({each for span in found for each in (span.start, span.stop)} - {0, side})
+    others = [place for place in range(1, side) if place not in ends]
+    assert steps_at(e, ends) < 1.3 * steps_at(e, others)
+    # The same tiles, one cut off where the next begins:
+    hard = torch.zeros_like(e)
+    for span in found:
+        hard[..., span] = Local().eps(hard[..., span], torch.tensor([1]))
+    assert steps_at(hard, ends) > 3 * steps_at(e, ends)

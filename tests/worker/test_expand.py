@@ -104,11 +104,12 @@ def test_a_new_image_is_compared_with_the_others_of_its_dataset_and_not_with_cop
     )
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1])
 @pytest.mark.parametrize("kind", ["inpaint", "gaussian_blur", "motion_blur", "downsample", "jpeg"])
-def test_labelled_pixels_of_a_png_are_the_originals_whatever_the_operator(
-    studio: Studio, make_job: MakeJob, kind: str
+def test_labelled_pixels_of_a_png_are_the_originals_whatever_the_operator_and_its_noise(
+    studio: Studio, make_job: MakeJob, kind: str, noise: float
 ) -> None:
-    make_job(variants=1, output={"image_format": "png"}, operator={"kind": kind})
+    make_job(variants=1, output={"image_format": "png"}, operator={"kind": kind, "noise": noise}, sampler=QUICK)
     run(studio)
     made = items(studio)
     assert [item.state for item in made] == [ItemState.DONE] * 3

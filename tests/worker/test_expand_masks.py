@@ -51,7 +51,7 @@ def inpaint(kind: str, **options: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def pictures(repack: Repack) -> Path:
-    """A set of one colour and one 16-bit PNG with labels, in place of the phantoms."""
+    """A set of a colour, a grey and a 16-bit PNG with labels, in place of the phantoms."""
     rng = np.random.default_rng(0)
     others = {
         f"{what}/{split}/phantom_000{n}.{end}": None
@@ -63,8 +63,10 @@ def pictures(repack: Repack) -> Path:
         others
         | {
             "images/train/colour.png": png(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)),
+            "images/train/grey.png": png(rng.integers(0, 256, (60, 80), dtype=np.uint8)),
             "images/train/deep.png": png(rng.integers(0, 4096, (60, 80), dtype=np.uint16)),
             "labels/train/colour.txt": label,
+            "labels/train/grey.txt": label,
             "labels/train/deep.txt": label,
         }
     )
@@ -76,7 +78,12 @@ def test_protected_pixels_of_written_files_are_the_originals_whatever_the_depth(
 ) -> None:
     job = make_job(pictures, variants=1, blend=blend)
     items = run(studio)
-    assert [item.state for item in items] == [ItemState.DONE] * 2
+    assert [item.state for item in items] == [ItemState.DONE] * 3
+    assert {source(studio, item).dtype.name + str(source(studio, item).ndim) for item in items} == {
+        "uint82",
+        "uint83",
+        "uint162",
+    }
     for item in items:
         assert item.measures is not None
         assert item.measures["largest_difference"] == 0

@@ -113,6 +113,23 @@ def test_the_operator_asked_for_is_the_one_applied(kind: str) -> None:
     np.testing.assert_array_equal(seen, expected.forward(x)[0].numpy())
 
 
+@pytest.mark.parametrize("kind", UNMASKED)
+def test_every_operator_measures_with_noise_where_it_is_asked_for(prior: DiffusersPrior, kind: str) -> None:
+    numbers, _ = UNMASKED[kind]
+    sampler = {"preset": "exact", "steps": 2}
+    square = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    A = recipe.operator(resolved(operator={"kind": kind, **numbers}), square, None)
+    for noise in (0.0, 0.3):
+        spec = resolved(operator={"kind": kind, "noise": noise, **numbers}, sampler=sampler)
+        generator = torch.Generator().manual_seed(3)
+        y = A.forward(square)
+        if noise:
+            y = y + noise * torch.randn(y.shape, generator=generator)
+        by_hand = sample(prior, A, y, [generator], Guidance(2, 0.2, 1.0))
+        made = recipe.regrow(prior, spec, square.numpy(), None, [3], lambda _done, _steps: None, inside=None)
+        np.testing.assert_allclose(made, by_hand.numpy(), atol=1e-5)
+
+
 def test_to_inpaint_without_masks_is_refused(prior: DiffusersPrior) -> None:
     with pytest.raises(ValueError, match="masks are needed"):
         recipe.regrow(prior, resolved(), RAMP, None, [3], lambda _done, _steps: None, inside=None)
