@@ -112,7 +112,7 @@ async def _validation_error(_request: Request, error: RequestValidationError) ->
     if found[0]["type"] == "json_invalid":
         _, position = found[0]["loc"]
         return response(400, f"The body is not JSON: {found[0]['ctx']['error']} (at character {position}).")
-    faults = [Fault(".".join(str(part) for part in each["loc"]), each["msg"]) for each in found]
+    faults = [Fault(".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")) for each in found]
     return response(422, "; ".join(map(str, faults[:3])), errors=faults)
 
 
