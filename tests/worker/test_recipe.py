@@ -185,16 +185,16 @@ def test_the_padding_beside_the_picture_is_told_to_nobody_and_the_rest_of_it_is(
     def white(area: np.ndarray) -> np.ndarray:
         return np.where(area[:, None], np.float32(1), picture)
 
+    plain = made(spec, picture)
     beside, beyond = reach(inside, 4), reach(inside, far) & ~reach(inside, near)
-    assert np.array_equal(made(spec, white(beside)), made(spec, picture))
-    assert np.abs(made(spec, white(beyond)) - made(spec, picture)).max() > 1e-3
+    assert np.array_equal(made(spec, white(beside)), plain)
+    assert np.abs(made(spec, white(beyond)) - plain).max() > 1e-3
     before = spec.model_copy(update={"soft_rim": None})
     assert np.abs(made(before, white(beside)) - made(before, picture)).max() > 1e-3
 
 
-@pytest.mark.parametrize("preset", ["fast", "balanced"])
-def test_a_picture_does_not_end_in_a_dark_rim(prior: DiffusersPrior, preset: str) -> None:
-    spec = resolved(canvas={"long_side": 128}, sampler={"preset": preset, "steps": 10})
+def test_a_picture_does_not_end_in_a_dark_rim(prior: DiffusersPrior) -> None:
+    spec = resolved(canvas={"long_side": 128}, sampler={"preset": "fast", "steps": 10, "finish": 10})
     picture, keep, inside = padded(128, 96)
     rim = inside & ~keep & reach(~inside, 3)
     errors = [
@@ -205,7 +205,7 @@ def test_a_picture_does_not_end_in_a_dark_rim(prior: DiffusersPrior, preset: str
         )
         for each in (spec, spec.model_copy(update={"soft_rim": None}))
     ]
-    # Measured: -6 and -16 grey levels with `fast`, -1 and -15 with `balanced`.
+    # Measured: -4 and -13 grey levels.
     assert abs(errors[0]) < max(0.6 * abs(errors[1]), 2 / 127.5), errors
 
 
