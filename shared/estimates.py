@@ -23,7 +23,7 @@ _GPU_SECONDS = 3e-10
 """The same, not measured."""
 
 SECOND_WALK = 0.15
-"""Steps on a canvas that is larger than the prior's own size, to those of a whole walk (worker.psld.coarse)."""
+"""Steps on a canvas larger than the prior's own size, forward only, to those of a whole walk (worker.psld.coarse)."""
 _FORWARD = 1 / 2
 """What a step takes that runs the networks forward only, to one that pulls."""
 _FINISH = 1 / 3
@@ -142,7 +142,7 @@ def _work(resolved: ResolvedSpec, native_size: int) -> float:
     if not 0 < resolved.native_size < resolved.long_side:
         return step * resolved.steps * share + finish
     # First on a canvas of the prior's own size, then the end of the way on the whole one.
-    return step * resolved.steps * (1 + SECOND_WALK / resolved.enter * share) + finish
+    return resolved.steps * (step + _FORWARD * SECOND_WALK / resolved.enter * share) + finish
 
 
 def _bytes(session: Session, spec: ExpansionSpec, proposal: Proposal, new: int, items: int) -> int:

@@ -17,7 +17,7 @@ from shared.masks import AnyMask
 from shared.operators import Inpaint, Operator
 from shared.strict import Strict
 
-ENGINE_VERSION = "2"
+ENGINE_VERSION = "3"
 """Raised whenever the same resolved spec and seed would give other pixels."""
 
 MAX_SEED = 2**63 - 1
@@ -300,9 +300,6 @@ class ResolvedSpec(Strict):
     """Canvases larger than this are worked on in tiles of it, after a canvas of this size; 0: at once, as a whole."""
     conditioning: Conditioning | None = None
     guidance_vae: Guide | None = None
-    soft_rim: bool | None = None
-    """Whether the padding next to the picture, one latent pixel wide, is told to nobody: the picture's end is then no
-    step that must be met, at the cost of a dark rim inside. None, which keys leave out: it is told."""
 
     @property
     def mask(self) -> AnyMask | None:
@@ -347,7 +344,6 @@ def resolve(
         image_format=spec.output.image_format,
         conditioning=_conditioning(spec.sampler),
         guidance_vae=guide,
-        soft_rim=None if preset.reference else True,
         **numbers,
     )
 

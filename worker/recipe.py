@@ -43,7 +43,7 @@ def regrow(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     masks = None if keep is None else torch.from_numpy(keep).to(prior.device)
     around = None
-    if resolved.soft_rim and inside is not None:
+    if inside is not None and not resolved.reference:  # whose authors tell all of it
         around = torch.from_numpy(inside).to(prior.device), x.shape[-2] // prior.latent_shape(*x.shape[-2:])[1]
     grown = max(x.shape[-2:]) / resolved.native_size if resolved.native_size else 1.0
     A = operator(resolved, x, _softened(masks, around))

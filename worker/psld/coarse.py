@@ -73,9 +73,9 @@ def sample_large(
 
     The first is on a canvas of the prior's own size, told what the large one was measured, and begins with that,
     smeared. Its result, enlarged, is where the second begins: the end of a walk on the large canvas, the denoiser
-    seeing tiles, without its gradient, which would double the time. ``coarse`` are operator and measurement (of the
-    large canvas) that the first walk goes by, where they are others. ``on_step`` counts through both, as if they were
-    ``guidance.steps``. Raises what `sample` raises.
+    seeing tiles, the measurement pasted (`pasted_step`) whatever the first walk did. ``coarse`` are operator and
+    measurement (of the large canvas) that the first walk goes by, where they are others. ``on_step`` counts through
+    both, as if they were ``guidance.steps``. Raises what `sample` raises.
     """
     large = operator.adjoint(y).shape[-2:]
     small = tuple(_multiple(side * prior.native_size / max(large), prior.multiple) for side in large)
@@ -83,14 +83,11 @@ def sample_large(
     whole = Coarse(operator_coarse, (large[0], large[1]), (small[0], small[1]), prior.device)
     enter = min(guidance.enter, COARSE_ENTER)
     first = replace(guidance, steps=ceil(guidance.steps * enter / guidance.enter), enter=enter)
-    # A gradient of a plain norm has unit length however many entries it is spread over: each is to move as far.
-    grown = max(large) / prior.native_size
+    # Pulled, dense boxes come out as dark patches: a gradient of unit length gathers in the few latents of a box.
     second = replace(
         guidance,
         steps=ceil(guidance.steps / guidance.enter * FINE_STEPS * FINE_ENTER),
-        gamma=guidance.gamma * grown,
-        omega=guidance.omega * grown,
-        denoiser_gradient=False,
+        paste=True,
         enter=FINE_ENTER,
     )
     both = first.steps + second.steps
