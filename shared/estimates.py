@@ -19,8 +19,8 @@ _RECENT = 20
 """Of the jobs that are like it, so many are asked how long their items took."""
 _CPU_SECONDS = 1.2e-8
 """Per unit of `_work` and byte of the prior's weights: measured with the built-in prior, roughly."""
-_GPU_SECONDS = 3e-10
-"""The same, not measured."""
+_GPU_SECONDS = 1e-10
+"""The same; one H200 took 3e-11 (Stable Diffusion 1.x) to 6e-11 (built-in) many at once; most GPUs are slower."""
 
 SECOND_WALK = 0.15
 """Steps on a canvas larger than the prior's own size, forward only, to those of a whole walk (worker.psld.coarse)."""
