@@ -32,6 +32,9 @@ class Figures(BaseModel):
     too_large: dict[str, int] = Field(default_factory=dict)
     """By the hash of a prior, the smallest long side in pixels of which one image did not fit the device's memory; 0:
     the prior itself does not."""
+    largest: dict[str, int] = Field(default_factory=dict)
+    """By `spec.footprint_key`, the largest long side in pixels of which the device can hold one image, as far as that
+    can be foreseen."""
 
 
 class Meter:
@@ -71,6 +74,11 @@ class Meter:
         with self._lock:
             known = self._figures.too_large
             known[prior_sha256] = min(long_side, known.get(prior_sha256, long_side))
+
+    def largest(self, footprint_key: str, long_side: int) -> None:
+        """One image of so many pixels, and of no more, is foreseen to fit the device."""
+        with self._lock:
+            self._figures.largest[footprint_key] = long_side
 
     def read(self, memory: tuple[int, int] | None = None) -> dict[str, Any]:
         """The figures as they are kept in a row; `memory` is what of the device's is used, and what it has."""

@@ -11,7 +11,7 @@ from shared import advice, datasets, priors, workers
 from shared.advice import Source
 from shared.errors import Fault, Invalid
 from shared.models import Dataset, Image, Prior, white_of
-from shared.spec import ExpansionSpec, ResolvedSpec, item_seed, resolve, work_key
+from shared.spec import ExpansionSpec, ResolvedSpec, footprint_key, item_seed, resolve, work_key
 
 _PART = 1000
 
@@ -33,7 +33,7 @@ def of(session: Session, owner: str, spec: ExpansionSpec, prior: Prior, max_item
     Raises:
         NotFound, Conflict, Invalid: the dataset is not there, not checked yet, or rejected.
         Invalid: the spec names a split the dataset does not have, or yields no item, or more than `max_items`; or no
-            worker that is there has the memory for the prior.
+            worker that is there has the memory for the prior, or for an image on its canvas.
     """
     dataset = datasets.get_ready(session, owner, spec.dataset_id)
     unknown = [split for split in spec.splits if split not in dataset.splits]
@@ -107,13 +107,25 @@ def _sources(session: Session, dataset: Dataset, splits: Sequence[str]) -> list[
 def _too_large(session: Session, resolved: ResolvedSpec) -> list[str]:
     """What the workers know of their memory."""
     long_side = workers.too_large(session, resolved.prior_sha256)
-    if long_side is None or long_side > resolved.long_side:
-        return []
     if long_side == 0:
         raise Invalid(
             f"prior: no worker that is there has the memory for {resolved.prior!r}. Choose a smaller one, or start a "
             "worker on a device with more."
         )
+    largest = workers.largest(session, footprint_key(resolved))
+    if largest is not None and largest < resolved.long_side:
+        fits = (
+            f"The largest that fits is {largest} px: choose a smaller canvas.long_side"
+            if largest
+            else "None fits: choose a smaller prior"
+        )
+        detail = (
+            f"No worker that is there has the memory for an image of {resolved.long_side} px with the prior "
+            f"{resolved.prior!r} and this sampler. {fits}, or start a worker on a device with more."
+        )
+        raise Invalid(detail, [Fault("body.canvas.long_side", detail)])
+    if long_side is None or long_side > resolved.long_side:
+        return []
     return [
         f"An image of {long_side} px with this prior did not fit the memory of any worker that is there: these, of "
         f"{resolved.long_side} px, may well fail. Choose a smaller `canvas.long_side`."

@@ -366,6 +366,14 @@ def item_seed(job_seed: int, source_sha256: str, variant: int) -> int:
     return int.from_bytes(_digest([job_seed, source_sha256, variant])[:8], "big") >> 1
 
 
+def footprint_key(resolved: ResolvedSpec) -> str:
+    """What of a spec, its canvas apart, decides how much memory an image takes."""
+    twice = resolved.conditioning is not None and resolved.conditioning.scale != 1
+    guide = resolved.guidance_vae.sha256 if resolved.guidance_vae else ""
+    gradient = not resolved.paste, resolved.denoiser_gradient, resolved.gamma > 0, resolved.finish > 0
+    return json.dumps([resolved.prior_sha256, guide, twice, *gradient, resolved.native_size])
+
+
 def work_key(
     resolved: ResolvedSpec,
     *,

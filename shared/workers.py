@@ -1,6 +1,6 @@
 """Who works here: each worker process leaves a sign of life."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import delete, select
@@ -58,7 +58,18 @@ def missing(session: Session) -> dict[Queue, Wait]:
 def too_large(session: Session, prior_sha256: str) -> int | None:
     """From which long side in pixels on, images of a prior did not fit the memory of any worker that is there and makes
     images; 0: the prior itself does not. None if one of them may do it, or none is there."""
+    return _most(session, lambda figures: figures.too_large.get(prior_sha256))
+
+
+def largest(session: Session, footprint_key: str) -> int | None:
+    """The largest long side in pixels of which an image fits the memory of a worker that is there and makes images;
+    None if one of them does not know yet, or none is there. `footprint_key` is that of the spec."""
+    return _most(session, lambda figures: figures.largest.get(footprint_key))
+
+
+def _most(session: Session, told: Callable[[Figures], int | None]) -> int | None:
+    """The most that those who make images tell, if all of them do."""
     at_work = [worker for worker in alive(session) if Queue.GPU in worker.queues.split(",")]
-    found = [Figures.model_validate(worker.figures).too_large.get(prior_sha256) for worker in at_work]
-    known = [long_side for long_side in found if long_side is not None]
+    found = [told(Figures.model_validate(worker.figures)) for worker in at_work]
+    known = [each for each in found if each is not None]
     return max(known) if known and len(known) == len(found) else None

@@ -62,7 +62,7 @@ def blamed(
         fail("storage", f"{error.strerror or error}: {error.filename}", final=False)
     except Exception as error:
         if out_of_memory(error):
-            fail("out_of_memory" if device.type == "cpu" else "gpu_out_of_memory", too_much(error), final=True)
+            fail(short_of_memory(device), too_much(error), final=True)
             return
         log.exception("%s raised what nobody foresaw", what)
         fail("unexpected", f"{type(error).__name__}: {error}", final=False)
@@ -71,6 +71,11 @@ def blamed(
 def storage_away(error: OSError, storage: Storage) -> bool:
     """Whether the disk is full or a share is away, and not just one file gone."""
     return error.errno in _AWAY or not storage.there()
+
+
+def short_of_memory(device: torch.device) -> str:
+    """The kind of failure that is for want of a device's memory."""
+    return "out_of_memory" if device.type == "cpu" else "gpu_out_of_memory"
 
 
 def out_of_memory(error: Exception) -> bool:

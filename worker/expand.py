@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from shared import items, logs, plan
 from shared.items import Work
 from shared.masks import inside_area
 from shared.sources import uploaded_mask
+from shared.spec import ResolvedSpec, footprint_key
 from shared.storage import source_key
-from worker.blame import Refused, Stopped, out_of_memory
+from worker.blame import Refused, Stopped, out_of_memory, short_of_memory
 from worker.memory import left
 from worker.overlap import Overlap
 from worker.priors.cache import TooLarge
@@ -144,7 +146,10 @@ def _brushes(studio: Studio, sketches: Sequence[Sketch], folders: Mapping[str, P
     try:
         prior = told(studio.priors.get(folder, device), resolved)
         guide = studio.priors.autoencoder(beside, device, beside=folder) if beside else None
-        return Brushes(prior, guide, [each for each in (folder, beside) if each])
+        brushes = Brushes(prior, guide, [each for each in (folder, beside) if each])
+        refusal = _no_room(studio, brushes, resolved)
+        if refusal is None:
+            return brushes
     except TooLarge as error:
         studio.meter.too_large(resolved.prior_sha256, 0)
         what = f"The prior {resolved.prior} does not fit the memory of {device}: {error}."
@@ -165,6 +170,29 @@ def _brushes(studio: Studio, sketches: Sequence[Sketch], folders: Mapping[str, P
         with fate(studio, sketch.work):
             raise refusal
     return None
+
+
+def _no_room(studio: Studio, brushes: Brushes, resolved: ResolvedSpec) -> Refused | None:
+    """Why nothing should be sampled: one image would take more than the device has for it, whatever else was let go.
+    On a CPU the system would end the process without a word. What would fit is noted for jobs to come."""
+    total, reserve = studio.memory.total(), studio.settings.gpu_reserve_bytes
+    if total == sys.maxsize:
+        return None
+    foreseen = studio.foresight.of(brushes.prior, resolved, brushes.guide)
+    if foreseen is None:
+        return None
+    room = max(0, total - reserve - studio.priors.weighs(brushes.folders))
+    largest, needed = foreseen.largest(room, brushes.prior.multiple), foreseen.takes(resolved.long_side)
+    studio.meter.largest(footprint_key(resolved), largest)
+    if needed <= room:
+        return None
+    what = (
+        f"One image of {resolved.long_side} px with the prior {resolved.prior} does not fit the memory of "
+        f"{studio.device}: it takes {needed:,} bytes or more, and {room:,} of {total:,} bytes are there for it beside "
+        "the prior and what is left to others. "
+    )
+    advice = f"The largest that fits is {largest} px: choose a smaller canvas.long_side." if largest else "None fits."
+    return Refused(short_of_memory(studio.device), what + advice)
 
 
 def _batches(sketches: Sequence[Sketch], most: int) -> list[Sequence[Sketch]]:

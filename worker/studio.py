@@ -16,8 +16,9 @@ from shared import priors
 from shared.db import Sessions
 from shared.figures import Meter
 from shared.settings import Settings
-from shared.spec import ResolvedSpec
+from shared.spec import ResolvedSpec, footprint_key
 from shared.storage import Storage
+from worker.foresight import Foresight
 from worker.memory import Endless, Memory
 from worker.neighbours import Neighbours
 from worker.priors.cache import PriorCache, TooLarge
@@ -72,9 +73,7 @@ class Batches:
 
 def _kind(resolved: ResolvedSpec) -> object:
     """What of a spec decides how much memory an image takes."""
-    twice = resolved.conditioning is not None and resolved.conditioning.scale != 1
-    gradient = not resolved.paste, resolved.denoiser_gradient, resolved.gamma > 0
-    return resolved.prior_sha256, resolved.guidance_vae, resolved.long_side, twice, gradient
+    return footprint_key(resolved), resolved.long_side
 
 
 class Rest:
@@ -132,6 +131,7 @@ class Studio:
     stop: Callable[[], bool]
     """Asked between steps: is this process to end, because nobody waits for it any more?"""
     memory: Memory = field(default_factory=Endless)
+    foresight: Foresight = field(default_factory=Foresight)
     meter: Meter = field(default_factory=Meter)
     neighbours: Neighbours = field(default_factory=Neighbours)
     rest: Rest = field(default_factory=Rest)

@@ -12,7 +12,7 @@ from shared.errors import Invalid
 from shared.estimates import Estimate
 from shared.figures import Meter
 from shared.models import Item, Job, Prior
-from shared.spec import ExpansionSpec
+from shared.spec import ExpansionSpec, ResolvedSpec, footprint_key
 
 
 @pytest.fixture
@@ -146,3 +146,34 @@ def test_what_no_worker_has_the_memory_for_is_told_before(sessions: Sessions, da
     seen()
     with pytest.raises(Invalid, match="no worker that is there has the memory for 'builtin'"):
         make(sessions, dataset_id)
+
+
+def test_a_canvas_that_fits_no_worker_is_refused_where_all_of_them_know_what_fits(
+    sessions: Sessions, dataset_id: str
+) -> None:
+    small, large = Meter(), Meter()
+
+    def seen() -> None:
+        with sessions.write() as session:
+            workers.seen(session, "small", "gpu", "cuda:0, a small one", figures=small.read())
+            workers.seen(session, "large", "cpu,gpu", "cuda:0, a large one", figures=large.read())
+            workers.seen(session, "other", "cpu", "cpu")
+
+    make(sessions, dataset_id, canvas={"long_side": 128})
+    with sessions.read() as session:
+        key = footprint_key(ResolvedSpec.model_validate(session.scalars(select(Job)).one().resolved))
+    small.largest(key, 256)
+    seen()
+    assert estimate(sessions, dataset_id, canvas={"long_side": 1024}).long_side == 1024, "the large one may do it"
+    large.largest(key, 512)
+    seen()
+    assert estimate(sessions, dataset_id, canvas={"long_side": 512}).long_side == 512
+    with pytest.raises(Invalid, match=r"an image of 1024 px with the prior 'builtin'.* is 512 px: choose"):
+        estimate(sessions, dataset_id, canvas={"long_side": 1024})
+    fast = {"preset": "fast"}
+    assert estimate(sessions, dataset_id, canvas={"long_side": 1024}, sampler=fast).long_side == 1024, "another kind"
+    for meter in (small, large):
+        meter.largest(key, 0)
+    seen()
+    with pytest.raises(Invalid, match="None fits"):
+        estimate(sessions, dataset_id)

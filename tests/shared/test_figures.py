@@ -37,6 +37,7 @@ def test_the_pace_is_that_since_the_figures_before() -> None:
         "memory": 9,
         "lapses": {},
         "too_large": {},
+        "largest": {},
     }
 
 

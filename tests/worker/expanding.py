@@ -67,6 +67,9 @@ class Priors:
     def keep(self, _folders: object) -> bool:
         return False
 
+    def weighs(self, _folders: object) -> int:
+        return 0
+
 
 def with_prior(studio: Studio, **replaced: Any) -> Studio:
     folder, _ = studio.prior_folders["builtin"]

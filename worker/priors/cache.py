@@ -58,6 +58,10 @@ class PriorCache:
         if needed > total:
             raise TooLarge(needed, total)
 
+    def weighs(self, folders: Collection[Path]) -> int:
+        """How many bytes the weights in some folders take."""
+        return sum(self._size(folder) for folder in folders)
+
     def keep(self, folders: Collection[Path]) -> bool:
         """Let go of all others; whether there were any."""
         others = False
