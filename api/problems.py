@@ -2,7 +2,7 @@
 
 import errno
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +28,7 @@ from shared.errors import (
     RegrowError,
     TooLarge,
     Unauthorized,
+    told,
 )
 from shared.storage import StorageAway
 
@@ -112,8 +113,22 @@ async def _validation_error(_request: Request, error: RequestValidationError) ->
     if found[0]["type"] == "json_invalid":
         _, position = found[0]["loc"]
         return response(400, f"The body is not JSON: {found[0]['ctx']['error']} (at character {position}).")
-    faults = [Fault(".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")) for each in found]
+    faults = told([{**each, "loc": _written(each["loc"], error.body, each["type"])} for each in found])
     return response(422, "; ".join(map(str, faults[:3])), errors=faults)
+
+
+def _written(loc: Sequence[Any], body: Any, kind: str) -> list[Any]:
+    """Where an error is, by the names that stand in the body: pydantic puts the names of the kinds it chose between."""
+    if loc[0] != "body" or not isinstance(body, Mapping):
+        return list(loc)
+    found, at = [loc[0]], body
+    for name in loc[1:]:
+        there = (isinstance(at, Mapping) and name in at) or (isinstance(at, list) and isinstance(name, int))
+        if there or (kind == "missing" and name == loc[-1]):
+            found.append(name)
+        if there:
+            at = at[name]
+    return found
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DatabaseError
 
 from shared import keys
 from shared.db import make_sessions
-from shared.errors import RegrowError
+from shared.errors import RegrowError, told
 from shared.models import ApiKey
 from shared.settings import LOOPBACK, Settings
 
@@ -63,8 +63,8 @@ def read_settings(data: Path | None) -> Settings:
         settings = Settings() if data is None else Settings(data=data)
     except ValidationError as error:
         faults = [
-            f"REGROW_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}".replace("REGROW_: ", "")
-            for e in error.errors()
+            f"REGROW_{each.where.replace('.', '_').upper()}: {each.what}".replace("REGROW_: ", "")
+            for each in told(error.errors())
         ]
         raise Refused("; ".join(faults)) from None
     url = make_url(settings.database)

@@ -23,7 +23,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,11 @@ class Fault:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
+
+
+def told(found: Iterable[Mapping[str, Any]]) -> list[Fault]:
+    """What pydantic's `ValidationError.errors()` are, in the words of whoever raised them."""
+    return [Fault(".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")) for each in found]
 
 
 class RegrowError(Exception):

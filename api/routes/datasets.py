@@ -19,7 +19,7 @@ from api.problems import documented
 from api.routes import HexId, Number
 from shared import caps, datasets, jobs, previews
 from shared.audit import Action
-from shared.errors import Fault, Invalid, TooLarge
+from shared.errors import Fault, Invalid, TooLarge, told
 from shared.models import Dataset, Image
 from shared.queue import Task
 from shared.reading import ID, MAX_PATTERN, Kind, Reading
@@ -51,9 +51,8 @@ def _reading(
             format=format, labels=labels, on_bad_image=on_bad_image, group_pattern=group_pattern, parent=parent
         )
     except ValidationError as error:
-        (fault,) = error.errors()
-        what = fault["msg"].removeprefix("Value error, ")
-        raise Invalid(f"group_pattern: {what}", [Fault("body.group_pattern", what)]) from None
+        (fault,) = told(error.errors())
+        raise Invalid(str(fault), [Fault(f"body.{fault.where}", fault.what)]) from None
 
 
 ReadingDep = Annotated[Reading, Depends(_reading)]

@@ -19,7 +19,7 @@ from api.routes import HexId
 from api.routes.datasets import shown_name
 from shared import caps, datasets, models, uploads
 from shared.audit import Action
-from shared.errors import Fault, Invalid, TooLarge
+from shared.errors import Fault, Invalid, TooLarge, told
 from shared.queue import Task
 from shared.reading import Reading
 from shared.storage import upload_key
@@ -180,7 +180,7 @@ def _reading(said: Mapping[str, str]) -> Reading:
     try:
         return Reading.model_validate({key: said[key] for key in Reading.model_fields if said.get(key)})
     except ValidationError as error:
-        faults = [Fault(f"header.Upload-Metadata.{each['loc'][0]}", each["msg"]) for each in error.errors()]
+        faults = [Fault(f"header.Upload-Metadata.{each.where}", each.what) for each in told(error.errors())]
         raise Invalid("; ".join(map(str, faults)), faults) from None
 
 

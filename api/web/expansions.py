@@ -99,7 +99,9 @@ def show_estimate(dataset_id: HexId, request: Request, caller: Caller, parts: Pa
         spec = _spec(dataset_id, sent)
         estimate = rest.estimate_job(spec, caller, parts)
     except RegrowError as error:
-        return show(request, "estimate.html", faults=error.faults or [Fault("", error.detail)])
+        known = _entries()
+        faults = [Fault(form.written(known, each.where.removeprefix("body.")), each.what) for each in error.faults]
+        return show(request, "estimate.html", faults=faults or [Fault("", error.detail)])
     body = _asked(dataset_id, sent)
     url = str(request.url_for("create_job"))
     curl = f"curl {shlex.quote(url)} \\\n  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(json.dumps(body))}"
@@ -216,6 +218,7 @@ def _form(
     if not parts.settings.webhook_secret.get_secret_value():
         # This installation signs nothing: an address would be refused.
         del entries["webhook"]
+    wrong = {fault.where.removeprefix("body."): fault.what for fault in faults}
     return show(
         request,
         "expand.html",
@@ -229,6 +232,7 @@ def _form(
         # Of a set with nothing to train on, all.
         filled={"splits": ticked or dataset.splits} | dict(filled),
         trains=bool(ticked),
-        faults={fault.where.removeprefix("body."): fault.what for fault in faults},
+        faults=wrong,
+        written={where: form.written(list(entries.values()), where) for where in wrong},
         key=uuid.uuid4().hex,
     )

@@ -3,13 +3,14 @@
 A field's name is where it is in the model, as in the faults that pydantic tells: `operator.inpaint.mask.random.share`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from shared.errors import Fault
+from shared.errors import Fault, told
 
 _SLIDER = 1.0
 """A slider goes no farther than so much from the default: the ranges are wider than what anybody wants to see."""
@@ -106,9 +107,23 @@ def texts(entries: Sequence[Entry], spec: Mapping[str, Any]) -> dict[str, list[s
 
 def faults(error: ValidationError) -> list[Fault]:
     """What pydantic says is wrong, by the fields' names."""
-    return [
-        Fault(".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")) for each in error.errors()
-    ]
+    return told(error.errors())
+
+
+def written(entries: Sequence[Entry], where: str) -> str:
+    """A field's name as whoever writes the request knows it: without the kinds that were chosen on the way."""
+    kinds = set(_kinds(entries))
+    places = [place.removesuffix(".") for place in accumulate(f"{name}." for name in where.split("."))]
+    return ".".join(place.rpartition(".")[2] for place in places if place not in kinds)
+
+
+def _kinds(entries: Iterable[Entry]) -> Iterator[str]:
+    for entry in entries:
+        if isinstance(entry, Group):
+            yield from _kinds(entry.fields)
+        elif isinstance(entry, Either):
+            yield from (group.name for group in entry.groups.values())
+            yield from _kinds(entry.groups.values())
 
 
 def _properties(node: Mapping[str, Any], defs: Mapping[str, Any], prefix: str) -> Iterator[Entry]:

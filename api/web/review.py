@@ -18,7 +18,7 @@ from api.routes import verdicts as rest
 from api.web.expansions import Sent
 from api.web.site import go, router, show
 from shared import jobs
-from shared.errors import Fault, Invalid, NotFound
+from shared.errors import Invalid, NotFound, told
 from shared.filters import Threshold
 from shared.models import Image, Item, Verdict
 from shared.states import ItemState
@@ -188,8 +188,6 @@ def _thresholds(sent: Mapping[str, list[str]]) -> filter_rest.Filters:
     try:
         return filter_rest.Filters.model_validate({"filters": [{"measure": m, **b} for m, b in found.items()]})
     except ValidationError as error:
-        faults = [
-            Fault(list(found)[int(each["loc"][1])], each["msg"].removeprefix("Value error, "))
-            for each in error.errors()
-        ]
+        measures = list(found)
+        faults = told([{**each, "loc": [measures[int(each["loc"][1])]]} for each in error.errors()])
         raise Invalid("; ".join(map(str, faults)), faults) from None

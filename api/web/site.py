@@ -17,7 +17,7 @@ from starlette.types import Scope
 
 from api import VERSION, auth
 from api.web import words
-from shared.errors import Fault, RegrowError
+from shared.errors import Fault, RegrowError, told
 
 _HERE = Path(__file__).parent
 _SEE_OTHER = 303
@@ -61,7 +61,7 @@ class _Page(APIRoute):
             except RegrowError as error:
                 return _refusal(request, error.status, error.title, error.detail, error.faults)
             except RequestValidationError as error:
-                faults = [Fault(str(each["loc"][-1]), each["msg"]) for each in error.errors()]
+                faults = told([{**each, "loc": each["loc"][-1:]} for each in error.errors()])
                 return _refusal(request, 422, "Invalid request", "Some of what was sent cannot be.", faults)
             except HTTPException as error:
                 return _refusal(request, error.status_code, "Not possible", error.detail)

@@ -78,6 +78,8 @@ def test_what_is_no_number_is_refused_at_the_name_of_its_field() -> None:
     places = {".".join(map(str, each["loc"])) for each in caught.value.errors()}
     assert places == {"operator.inpaint.mask.gaussian_distance.sigma", "variants"}
     assert places <= names
+    assert {form.written(ENTRIES, where) for where in places} == {"operator.mask.sigma", "variants"}
+    assert form.written(ENTRIES, "operator.mask.kind") == "operator.mask.kind"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from pydantic import BaseModel, ValidationError
 
-from shared.errors import Conflict, RegrowError
+from shared.errors import Conflict, RegrowError, told
 from worker.priors.diffusers import BUILTIN
 from worker.training.sources import Source, sources
 
@@ -66,14 +66,9 @@ def read(parser: argparse.ArgumentParser, settings: type[S], argv: Sequence[str]
         made = settings(**numbers)
         return Asked(args, made, [source for path in args.pictures for source in sources(path)], state)
     except ValidationError as error:
-        parser.error("; ".join(map(_said, error.errors())))
+        parser.error("; ".join(f"{each.where} {each.what}".strip() for each in told(error.errors())))
     except (OSError, RegrowError) as error:
         parser.error(str(error))
-
-
-def _said(fault: Any) -> str:
-    """`crop Input should be a multiple of 16`, of what pydantic found."""
-    return f"{'.'.join(map(str, fault['loc']))} {fault['msg'].removeprefix('Value error, ')}".strip()
 
 
 def prior(named: str) -> Path:
