@@ -299,12 +299,21 @@ def mask_on_canvas(mask: Image.Image, placement: Placement) -> NDArray[np.bool_]
     Stretched to the picture's place with the nearest pixel; bright is the upper half of what the mode can hold.
     """
     p = placement
-    if mask.mode == "I;16":
-        mask = Image.fromarray((np.asarray(mask) >> 8).astype(np.uint8))
-    picture = np.asarray(mask.convert("L").resize((p.width, p.height), Image.Resampling.NEAREST)) >= 128
+    picture = np.asarray(_grey(mask).resize((p.width, p.height), Image.Resampling.NEAREST)) >= 128
     area = np.zeros((p.canvas_height, p.canvas_width), dtype=np.bool_)
     area[p.top : p.top + p.height, p.left : p.left + p.width] = picture
     return area
+
+
+def is_plain(mask: Image.Image) -> bool:
+    """Whether an uploaded mask image is bright everywhere, or nowhere: nothing can be made with either."""
+    bright = np.asarray(_grey(mask)) >= 128
+    return bool(bright.all() or not bright.any())
+
+
+def _grey(mask: Image.Image) -> Image.Image:
+    """A mask image in 8 bits."""
+    return Image.fromarray((np.asarray(mask) >> 8).astype(np.uint8)) if mask.mode == "I;16" else mask.convert("L")
 
 
 def at_source_size(area: NDArray[np.bool_], placement: Placement) -> NDArray[np.bool_]:

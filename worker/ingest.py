@@ -90,6 +90,7 @@ def check(
                     faults.extend(one.faults)
                     continue
                 survey.note(len(taken), one.look)
+                survey.plain += [one.plain_mask] if one.plain_mask else []
                 taken.append(one.image)
     if faults and (reading.on_bad_image == "reject" or not taken):
         raise BadImage(f"{len(faults)} of {len(found.samples)} images cannot be used.", faults)
@@ -114,6 +115,8 @@ def check(
 class _Taken:
     image: datasets.NewImage
     look: Look
+    plain_mask: str | None
+    """Its mask's name, if that keeps everything or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,21 +156,23 @@ class _Desk:
         self._store(digest, data)
         if small is not None:
             self._together.store(preview_key(digest, upright=image.upright), small)
+        plain = False
         if sample.mask:
-            image = replace(image, mask_sha256=self._take_mask(sample.mask))
-        return _Taken(image, seen)
+            digest, plain = self._take_mask(sample.mask)
+            image = replace(image, mask_sha256=digest)
+        return _Taken(image, seen, sample.mask if plain else None)
 
-    def _take_mask(self, member: str) -> str:
-        """Check and store a mask image; returns its hash."""
+    def _take_mask(self, member: str) -> tuple[str, bool]:
+        """Check and store a mask image; returns its hash, and whether it keeps everything or nothing."""
         data = self._read(member)
         try:
             with self._room.taken(images.count_pixels(data)):
-                images.open_image(data, member, self._max_pixels)
+                plain = images.is_plain(images.open_image(data, member, self._max_pixels))
         except BadImage as error:
             raise BadImage(error.detail, [Fault(member, error.detail.removeprefix(f"{member}: "))]) from error
         digest = sha256(data)
         self._store(digest, data)
-        return digest
+        return digest, plain
 
     def _store(self, digest: str, data: bytes) -> None:
         key = source_key(digest)

@@ -45,6 +45,8 @@ class Survey:
     _turned: int = 0
     deepest: int = 0
     """The largest value of all 16-bit images; 0 if there are none."""
+    plain: list[str] = field(default_factory=list)
+    """The mask images that keep everything or nothing."""
 
     def note(self, number: int, seen: Look) -> None:
         """Note image `number` in the order of the rows."""
@@ -99,6 +101,11 @@ class Survey:
             )
         if within:
             said.append(f"{len(within)} images are there several times in one split, such as {some(within[0])}.")
+        if self.plain:
+            said.append(
+                f"{len(self.plain)} mask images are all white or all black, such as {some(self.plain)}: with the mask "
+                "`uploaded` nothing can be made of their images."
+            )
         if self._turned:
             said.append(
                 f"{self._turned} images are turned by EXIF, but their labels are for the pixels as they are stored: "

@@ -144,6 +144,19 @@ def test_a_mask_image_is_stored_with_its_image_and_is_none_itself(
     assert storage.read(source_key(sha256(mask))) == mask
 
 
+def test_a_mask_image_that_keeps_everything_or_nothing_is_warned_of(ingest: Ingest, repack: Repack) -> None:
+    white, black = np.full((20, 20), 255, np.uint8), np.full((20, 20), 127 << 8, np.uint16)
+    eye = np.eye(20, dtype=np.uint8) * 255
+    masks = {"phantom_0000": white, "phantom_0001": eye, "phantom_0002": black}
+    dataset = ingest(repack({f"masks/train/{name}.png": png(pixels) for name, pixels in masks.items()}))
+    assert dataset.state == "ready"
+    (warning,) = [each for each in dataset.warnings if "mask" in each]
+    assert warning == (
+        "2 mask images are all white or all black, such as masks/train/phantom_0000.png, masks/train/phantom_0002.png: "
+        "with the mask `uploaded` nothing can be made of their images."
+    )
+
+
 def test_a_damaged_mask_image_is_a_fault_of_its_own(ingest: Ingest, repack: Repack) -> None:
     dataset = ingest(repack({"masks/train/phantom_0001.png": b"no picture"}))
     assert dataset.state == "rejected"
