@@ -141,6 +141,17 @@ def test_a_form_that_another_sites_page_sends_is_refused(service: Service) -> No
     assert service.get(f"/v1/jobs/{job}")["state"] == "queued"
 
 
+def test_a_wrong_field_of_the_form_is_led_to_and_named_as_a_request_has_it(service: Service) -> None:
+    dataset = service.ready(1)
+    sent = {"operator.inpaint.mask.gaussian_distance.sigma": "wide"}
+    answer = service.client.post(f"/datasets/{dataset}/expand", data=sent)
+    assert answer.status_code == 422
+    field = "operator.inpaint.mask.gaussian_distance.sigma"
+    assert f'<a href="#f-{field}"><code>operator.mask.sigma</code></a>' in answer.text
+    assert f'id="f-{field}"' in answer.text
+    assert "<code>operator.mask.sigma</code>" in service.client.post(f"/datasets/{dataset}/estimate", data=sent).text
+
+
 def test_names_are_text_and_never_markup(service: Service) -> None:
     job = service.job(service.ready(1), name="<img src=x onerror=alert(1)>")["id"]
     text = service.client.get(f"/jobs/{job}").text
