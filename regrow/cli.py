@@ -42,7 +42,7 @@ from regrow.options import (
     printed,
     reading,
 )
-from regrow.outcome import Exit, code, fail, going_on, service_installed, talking
+from regrow.outcome import Commands, Exit, code, fail, going_on, service_installed, talking
 from regrow.sending import Name, Upload, send
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ not end as a prior; 6 the doctor found something broken; 130 interrupted."""
 
 app = typer.Typer(
     name="regrow",
+    cls=Commands,
     help=HELP,
     epilog=EPILOG,
     no_args_is_help=True,

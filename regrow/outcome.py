@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from regrow import DEFAULT_URL
 from regrow.errors import ClientError, FolderError, ProblemError, Unreachable
@@ -27,6 +28,17 @@ class Exit(IntEnum):
     INCOMPLETE = 5
     UNWELL = 6
     INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """All of them, and what wrong usage is told: without the words that typer's validation puts before its own."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
 
 
 def code(job: "Job") -> Exit:

@@ -298,6 +298,15 @@ def test_wrong_usage_ends_with_2(run, arguments):
     assert run(*arguments.split()).exit_code == 2
 
 
+def test_a_choice_that_there_is_not_is_told_with_those_there_are(run, zipped, tmp_path):
+    for command in (["expand", zipped, "-o", tmp_path / "out.zip"], ["pilot", "0" * 32]):
+        ran = run(*command, "--preset", "turbo")
+        assert ran.exit_code == 2
+        assert (
+            "Invalid value for '--preset': 'turbo' is not one of 'reference', 'exact', 'balanced', 'fast'" in ran.stderr
+        )
+
+
 def test_the_dataset_is_never_overwritten_by_its_expansion(run, zipped):
     before = zipped.read_bytes()
     assert run("expand", zipped, "-o", zipped).exit_code == 2
