@@ -42,7 +42,7 @@ def test_a_new_image_is_there_once_it_is_made(service: Service) -> None:
 
 
 def test_the_mask_that_is_shown_is_the_one_the_worker_uses(service: Service) -> None:
-    job = service.job(service.ready(2), variants=2)
+    job = service.job(service.ready(2), variants=2, canvas={"long_side": 128})
     path = f"/v1/jobs/{job['id']}/items"
     shown = []
     for item in service.get(path)["items"]:
