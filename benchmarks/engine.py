@@ -32,8 +32,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import architecture
-from benchmarks.fidelity import Counted
-from benchmarks.parts import PARTS, Flops, Parted, Parts
+from benchmarks.parts import PARTS, Counted, Flops, Parted, Parts
 from benchmarks.tables import table
 from benchmarks.theirs import Theirs
 from shared.spec import PRESETS, ExpansionSpec, ResolvedSpec, resolve

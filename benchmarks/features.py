@@ -1,7 +1,7 @@
 """Where pictures lie in a feature space that is no prior's own, and how far two sets of them are from each other.
 
 The features are those of a convolutional net with fixed random weights, and the energies of Haar wavelets: nothing in
-them was learned, so no prior is favoured. Distances may be compared within one table only.
+them was learned, so no prior is favoured. Distances to the same real pictures may be compared.
 """
 
 import numpy as np
@@ -25,10 +25,28 @@ def features(pictures: Pictures) -> Features:
     return stacked
 
 
-def distance(some: Features, others: Features) -> float:
-    """The energy distance (Szekely and Rizzo) of two sets, without bias: about 0 for samples of one distribution."""
-    within = [_mean_distance(each, each) * len(each) / (len(each) - 1) for each in (some, others)]
-    return 2 * _mean_distance(some, others) - sum(within)
+def contributions(real: Features, regrown: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, N): what each pair of images adds to the energy distance (Szekely and Rizzo) of real ones (N, F) to those
+    regrown of each, (N, V, F)."""
+    one = real[:, None]
+    return 2 * _mean_distances(one, regrown) - _mean_distances(one, one) - _mean_distances(regrown, regrown)
+
+
+def distance(found: NDArray[np.float64], drawn: NDArray[np.int64] | None = None) -> float:
+    """The energy distance of `contributions`, of each image as often as it was `drawn`, (N,): about 0 for samples of
+    one distribution. No image meets itself, or what was regrown of it, which is nearer than chance."""
+    often = np.ones(len(found)) if drawn is None else drawn
+    pairs = np.outer(often, often).astype(float)
+    np.fill_diagonal(pairs, 0)
+    return float((pairs * found).sum() / pairs.sum())
+
+
+def interval(found: NDArray[np.float64], first: NDArray[np.float64], resamples: int = 2000) -> tuple[float, float]:
+    """95 % of the difference of two distances, of `contributions` with the same real images, which are drawn anew."""
+    rng, count = np.random.default_rng(0), len(found)
+    drawn = [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(resamples)]
+    low, high = np.percentile([distance(found, each) - distance(first, each) for each in drawn], [2.5, 97.5])
+    return float(low), float(high)
 
 
 def standardised(real: Features, *sets: Features) -> list[Features]:
@@ -37,8 +55,9 @@ def standardised(real: Features, *sets: Features) -> list[Features]:
     return [(each - mean) / spread / np.sqrt(real.shape[1]) for each in (real, *sets)]
 
 
-def _mean_distance(a: Features, b: Features) -> float:
-    return float(np.linalg.norm(a[:, None] - b[None], axis=-1).mean())
+def _mean_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, M) of pictures in several variants, (N, V, F) and (M, W, F)."""
+    return np.array([[np.linalg.norm(one[:, None] - other[None], axis=-1).mean() for other in b] for one in a])
 
 
 def _of_a_random_net(x: Tensor) -> list[Tensor]:

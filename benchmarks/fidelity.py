@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import comparisons
-from benchmarks.features import distance, features, standardised
+from benchmarks.features import contributions, distance, features, interval, standardised
+from benchmarks.parts import Counted
 from shared import images, plan
 from shared.formats import read
 from shared.formats.zips import Limits, SafeZip
@@ -41,7 +42,6 @@ from worker.priors.check import load_autoencoder
 from worker.priors.diffusers import BUILTIN, load
 from worker.psld.prior import Autoencoder, LatentPrior
 
-_RESAMPLES = 2000
 _GRID = 8
 
 
@@ -61,20 +61,6 @@ class Made:
 
     x: NDArray[np.uint8]
     measures: dict[str, float]
-
-
-class Counted:
-    """A prior, or an autoencoder, that counts how often its networks are evaluated."""
-
-    def __init__(self, prior: Autoencoder) -> None:
-        self._prior = prior
-        self.evaluations = 0
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._prior, name)
-        if name in ("eps", "encode", "decode"):
-            self.evaluations += 1
-        return found
 
 
 def main() -> None:
@@ -252,8 +238,11 @@ def _print(made: Mapping[str, list[list[Made]]], real: NDArray[np.float32]) -> N
     grey = {name: _grey(rows) for name, rows in made.items()}
     flat = [features(each.reshape(-1, *each.shape[-2:])) for each in grey.values()]
     real_features, *sets = standardised(features(real), *flat)
-    by_image = {name: each.reshape(len(real), -1, each.shape[-1]) for name, each in zip(made, sets, strict=True)}
-    first = next(iter(made))
+    found = {
+        name: contributions(real_features, each.reshape(len(real), -1, each.shape[-1]))
+        for name, each in zip(made, sets, strict=True)
+    }
+    first = next(iter(found.values()))
     print(
         "\nrun                s/image  evaluations  kept dB  hidden dB  spread  tell   distance to real (- first, 95 %)"
     )
@@ -261,11 +250,10 @@ def _print(made: Mapping[str, list[list[Made]]], real: NDArray[np.float32]) -> N
         said = [f"{np.mean(_values(rows, key)):{form}}" for key, form in _COLUMNS]
         spread = float(grey[name].std(axis=1).mean()) if len(rows[0]) > 1 else float("nan")
         tell = float(np.nanmedian(_values(rows, "tell")))
-        low, high = _interval(real_features, by_image[name], by_image[first])
-        there = distance(real_features, by_image[name].reshape(-1, by_image[name].shape[-1]))
+        low, high = interval(found[name], first)
         print(
             f"{name:18} {said[0]}  {said[1]}  {said[2]}  {said[3]}  {spread:6.3f}  {tell:5.2f}  "
-            f"{there:8.4f} ({low:+.4f} to {high:+.4f})"
+            f"{distance(found[name]):8.4f} ({low:+.4f} to {high:+.4f})"
         )
 
 
@@ -280,18 +268,6 @@ def _grey(rows: Sequence[Sequence[Made]]) -> NDArray[np.float32]:
     """(images, variants, H, W) in [-1, 1]."""
     pictures = np.stack([np.stack([made.x for made in row]) for row in rows])
     return (pictures.astype(np.float32) / 127.5) - 1
-
-
-def _interval(real: NDArray[Any], ours: NDArray[Any], first: NDArray[Any]) -> tuple[float, float]:
-    """95 % of the differences in distance to the first run, when the images are drawn again with replacement."""
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(_RESAMPLES // 10):
-        drawn = rng.integers(len(real), size=len(real))
-        a, b = (each[drawn].reshape(-1, each.shape[-1]) for each in (ours, first))
-        found.append(distance(real[drawn], a) - distance(real[drawn], b))
-    low, high = np.percentile(found, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _draw(

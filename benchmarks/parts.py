@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from worker.psld.prior import Autoencoder
+
 PARTS = ("denoiser", "decoder", "encoder", "guide", "rest")
 
 _aten = torch.ops.aten
@@ -22,6 +24,20 @@ _FORMULAS: Mapping[Any, Callable[..., int]] = MappingProxyType(
         ],
     }
 )
+
+
+class Counted:
+    """A prior, or an autoencoder, that counts how often its networks are evaluated."""
+
+    def __init__(self, prior: Autoencoder) -> None:
+        self._prior = prior
+        self.evaluations = 0
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._prior, name)
+        if name in ("eps", "encode", "decode"):
+            self.evaluations += 1
+        return found
 
 
 class Parts:

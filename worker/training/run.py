@@ -189,7 +189,8 @@ class Run:
 
 
 def _layout(device: torch.device) -> torch.memory_format:
-    """How convolutions are fastest: on a GPU, with the group norms between them, not in the one that is on a CPU."""
+    """How convolutions are fastest. On a GPU, with the group norms between them, it is not how they are on a CPU, at
+    least with 256 latents a step (docs/benchmarks.md)."""
     return torch.channels_last if device.type == "cpu" else torch.contiguous_format
 
 
