@@ -1,5 +1,6 @@
 """What a job would take: items, time, room."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -119,14 +120,17 @@ def test_what_a_job_would_refuse_is_refused_and_nothing_is_written(sessions: Ses
         assert session.scalar(select(func.count()).select_from(Item)) == 0
 
 
+def both_are_seen(sessions: Sessions, small: Meter, large: Meter) -> None:
+    """Two gpu workers tell what they know, beside one that makes no images."""
+    with sessions.write() as session:
+        workers.seen(session, "small", "gpu", "cuda:0, a small one", figures=small.read())
+        workers.seen(session, "large", "cpu,gpu", "cuda:0, a large one", figures=large.read())
+        workers.seen(session, "other", "cpu", "cpu")
+
+
 def test_what_no_worker_has_the_memory_for_is_told_before(sessions: Sessions, dataset_id: str) -> None:
     small, large = Meter(), Meter()
-
-    def seen() -> None:
-        with sessions.write() as session:
-            workers.seen(session, "small", "gpu", "cuda:0, a small one", figures=small.read())
-            workers.seen(session, "large", "cpu,gpu", "cuda:0, a large one", figures=large.read())
-            workers.seen(session, "other", "cpu", "cpu")
+    seen = partial(both_are_seen, sessions, small, large)
 
     def said(long_side: int = 128) -> list[str]:
         found = estimate(sessions, dataset_id, canvas={"long_side": long_side}).warnings
@@ -152,12 +156,7 @@ def test_a_canvas_that_fits_no_worker_is_refused_where_all_of_them_know_what_fit
     sessions: Sessions, dataset_id: str
 ) -> None:
     small, large = Meter(), Meter()
-
-    def seen() -> None:
-        with sessions.write() as session:
-            workers.seen(session, "small", "gpu", "cuda:0, a small one", figures=small.read())
-            workers.seen(session, "large", "cpu,gpu", "cuda:0, a large one", figures=large.read())
-            workers.seen(session, "other", "cpu", "cpu")
+    seen = partial(both_are_seen, sessions, small, large)
 
     make(sessions, dataset_id, canvas={"long_side": 128})
     with sessions.read() as session:
