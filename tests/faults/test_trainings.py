@@ -203,7 +203,7 @@ def test_a_killed_fetch_goes_on_with_the_bytes_that_are_there_and_its_prior_is_u
     with play.stage.site.sessions.read() as session:
         child = int((session.get_one(models.Fetch, fetch).worker or "").rpartition(":")[2])
     play.stage.site.fleet.kill(play.cpu)
-    assert gone(child)
+    until(lambda: gone(child), 60, "its child is gone with it")
     hub.stall = None
     hub.go_on.set()
     play.cpu = play.stage.cpu()
