@@ -1,5 +1,6 @@
 """The files of a prior: configurations, weights and words, each read with an error that names the file."""
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -13,8 +14,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
-
-from shared import disk
 
 CARD = "card.json"
 WHOLE = "checkpoint.safetensors"
@@ -149,7 +148,9 @@ def hashes(folder: Path) -> dict[str, str]:
     named = {}
     for path in found:
         part = path.parent != folder and alone[path.parent] == 1
-        named[path.parent.name if part else path.relative_to(folder).as_posix()] = disk.sha256(path)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        named[path.parent.name if part else path.relative_to(folder).as_posix()] = digest
     return named
 
 
@@ -164,8 +165,9 @@ def check_card(folder: Path) -> None:
     for name in sorted(hashes.keys() | weights.keys()):
         if name not in weights:
             raise BadPrior(f"{folder / CARD} is the card of other weights: {name} is missing")
-        if disk.sha256(weights[name]) != hashes.get(name):
-            raise BadPrior(f"{folder / CARD} is the card of other weights than {name}")
+        with weights[name].open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != hashes.get(name):
+                raise BadPrior(f"{folder / CARD} is the card of other weights than {name}")
 
 
 def _from_folder(kind: Any, path: Path) -> tuple[Any, set[str]]:
