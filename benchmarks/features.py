@@ -14,6 +14,7 @@ Features = NDArray[np.float64]
 
 _SEED = 20230811
 _WAVELET_LEVELS = 4
+_LEAST_SPREAD = 1e-3
 
 
 def features(pictures: Pictures) -> Features:
@@ -50,9 +51,11 @@ def interval(found: NDArray[np.float64], first: NDArray[np.float64], resamples: 
 
 
 def standardised(real: Features, *sets: Features) -> list[Features]:
-    """`real` and the sets, each feature with the mean and spread that it has in `real`."""
-    mean, spread = real.mean(axis=0), real.std(axis=0) + 1e-6
-    return [(each - mean) / spread / np.sqrt(real.shape[1]) for each in (real, *sets)]
+    """`real` and the sets, each feature with the mean and spread that it has in `real`. Those that hardly vary there, of
+    channels that are hardly ever above 0, are left out: the first image to wake one would count for all of them."""
+    mean, spread = real.mean(axis=0), real.std(axis=0)
+    tells = spread > _LEAST_SPREAD
+    return [(each - mean)[:, tells] / spread[tells] / np.sqrt(tells.sum()) for each in (real, *sets)]
 
 
 def _mean_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

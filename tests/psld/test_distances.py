@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.features import contributions, distance, interval
+from benchmarks.features import contributions, distance, interval, standardised
 
 RNG = np.random.default_rng(0)
 REAL = RNG.normal(size=(30, 4))
@@ -44,3 +44,12 @@ def test_an_interval_tells_sets_apart_and_one_outlier_does_not_widen_it() -> Non
     low, high = interval(contributions(REAL, odd), first, resamples=200)
     assert -1 < low < high < 1
     assert interval(first, first, resamples=20) == (0, 0)
+
+
+def test_a_feature_that_real_images_do_not_have_counts_for_nothing() -> None:
+    dead, woken = np.zeros((30, 1)), np.zeros((30, 1))
+    woken[3] = 1
+    plain = standardised(REAL, around(0)[:, 0])
+    more = standardised(np.hstack([REAL, dead]), np.hstack([plain[1], woken]))
+    assert more[1].shape == more[0].shape == plain[0].shape
+    assert np.allclose(more[0], plain[0])
