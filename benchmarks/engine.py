@@ -8,8 +8,9 @@ seconds are the median of the rounds, memory the most of them, beyond what the l
 CPU, seconds are the processor's, which other work prolongs least.
 
 A way with more steps than --most is timed with that many and with half as many, and what a step costs is extrapolated;
-so is the finish. FLOPs are counted likewise, on shapes alone (multiplications and additions; matrix products and
-convolutions only), so that `--rounds 0` prints them in a minute, whatever the size of the prior.
+so is the finish; but where steps are of two kinds, as of `fast`, all are timed. FLOPs are counted likewise, kind by
+kind, on shapes alone (multiplications and additions; matrix products and convolutions only), so that `--rounds 0`
+prints them in a minute, whatever the size of the prior.
 
 `--architecture sd1` takes the true architecture with random weights, and `--guidance-vae taesd` adds a row for each
 preset guided by an autoencoder of that size. `--parts` prints what denoiser, decoder, encoder and guide cost each.
@@ -23,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -48,7 +50,7 @@ GUIDED = ", guided by a small one"
 TAESD = "taesd"
 
 _COUNTED = 2
-"""Steps that FLOPs are counted of: they are the same for each."""
+"""Steps that FLOPs are counted of: they are the same for each of a kind."""
 
 Numbers = NDArray[np.float64]
 
@@ -162,14 +164,29 @@ def _counted(given: argparse.Namespace, way: Way) -> Numbers:
     networks = _networks(given, way, "meta")
     resolved = _resolved(given, way, networks)
 
-    def measure(steps: int, finish: int) -> Numbers:
+    def measure(paste: float, steps: int, finish: int) -> Numbers:
         parts = Parts(torch.device("meta"))
         with Flops(parts) as flops:
-            few = resolved.model_copy(update={"steps": steps, "finish": finish})
+            few = resolved.model_copy(update={"steps": steps, "finish": finish, "paste": paste})
             evaluations = _run(networks.parted(parts), few, 1)
         return np.array([evaluations, *(value / 1e12 for value in flops.of.values())])
 
-    return whole(measure, resolved.steps, resolved.finish, _COUNTED)
+    pasted = _pasted(resolved, networks)
+    shares = {0.0: 1 - pasted, 1.0: pasted}
+    kinds = [
+        share * whole(partial(measure, paste), resolved.steps, resolved.finish, _COUNTED)
+        for paste, share in shares.items()
+        if share
+    ]
+    found: Numbers = np.sum(kinds, axis=0)
+    return found
+
+
+def _pasted(resolved: ResolvedSpec, networks: Networks) -> float:
+    """The share of its steps that paste."""
+    how, levels = recipe.guidance(resolved), networks.prior.alpha_bar
+    path = how.path(levels)
+    return sum(how.pastes(step, levels) for step in path) / len(path)
 
 
 def _timed(given: argparse.Namespace, way: Way) -> dict[str, Any]:
@@ -191,7 +208,8 @@ def _timed(given: argparse.Namespace, way: Way) -> dict[str, Any]:
 
     at_rest = _memory(device, reset=True)
     measure(1, min(resolved.finish, 1))  # warms up
-    seconds, *of_parts = whole(measure, resolved.steps, resolved.finish, given.most).tolist()
+    most = given.most if _pasted(resolved, networks) in (0, 1) else resolved.steps
+    seconds, *of_parts = whole(measure, resolved.steps, resolved.finish, most).tolist()
     used = _memory(device) - at_rest
     return {"seconds": seconds, "bytes": used, **dict(zip(PARTS, of_parts, strict=True))}
 

@@ -51,8 +51,11 @@ def interval(found: NDArray[np.float64], first: NDArray[np.float64], resamples: 
 
 
 def standardised(real: Features, *sets: Features) -> list[Features]:
-    """`real` and the sets, each feature with the mean and spread that it has in `real`. Those that hardly vary there, of
-    channels that are hardly ever above 0, are left out: the first image to wake one would count for all of them."""
+    """`real` and the sets, each feature with the mean and spread that it has in `real`.
+
+    Features that hardly vary there, of channels that are hardly ever above 0, are left out: the first image to wake one
+    would count for all of them.
+    """
     mean, spread = real.mean(axis=0), real.std(axis=0)
     tells = spread > _LEAST_SPREAD
     return [(each - mean)[:, tells] / spread[tells] / np.sqrt(tells.sum()) for each in (real, *sets)]

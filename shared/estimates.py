@@ -137,7 +137,8 @@ def _guessed(resolved: ResolvedSpec, prior: Prior, *, on_gpu: bool) -> float:
 def _work(resolved: ResolvedSpec, native_size: int) -> float:
     """What an image takes, in steps that pull, on a canvas of the prior's own size."""
     share = (resolved.long_side / native_size) ** 2
-    step = _FORWARD if resolved.paste else 1
+    pasted = min(resolved.paste / resolved.enter, 1)
+    step = _FORWARD * pasted + 1 - pasted
     finish = _FINISH * resolved.finish * share
     if not 0 < resolved.native_size < resolved.long_side:
         return step * resolved.steps * share + finish

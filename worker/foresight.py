@@ -89,7 +89,7 @@ def footprint(prior: LatentPrior, resolved: ResolvedSpec, guide: Autoencoder | N
 def _walk(
     prior: LatentPrior, operator: Inpaint, y: Tensor, z: Tensor, how: Guidance, guide: Autoencoder | None
 ) -> None:
-    take = pasted_step if how.paste else guided_step
+    take = guided_step if how.paste < how.enter else pasted_step
     step = Step(len(prior.alpha_bar) // 2, 0.4, 0.5)
     take(prior, operator, y, z, step, how, lambda shape: torch.zeros(1, *shape, device=prior.device), guide)
 

@@ -19,7 +19,7 @@ def test_items_tell_what_became_of_them(service: Service) -> None:
     service.do(1)
     service.fail(1)
     done, failed, pending = service.get(path)["items"]
-    assert (done["state"], done["step"], done["steps"], done["seconds"]) == ("done", 40, 40, 2.0)
+    assert (done["state"], done["step"], done["steps"], done["seconds"]) == ("done", 60, 60, 2.0)
     assert done["sha256"] == sha256(png(done["id"]))
     assert done["measures"] == {"hidden": 0.5}
     assert (failed["state"], failed["attempts"]) == ("failed", 1)

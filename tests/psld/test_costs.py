@@ -70,11 +70,15 @@ def test_what_is_counted_is_what_comes_out_on_paper_part_by_part(device: str) ->
     nothing = dict.fromkeys(PARTS, 0)
     there_and_back = {"denoiser": 4 * 2 * denoiser, "decoder": (4 * 2 + 1) * coder, "encoder": 4 * 2 * coder}
     assert counted(Networks(Hand(device), None), few("exact")) == nothing | there_and_back
-    # Forward only; one more encoding to begin with, and in the finish three decodings with their gradient.
-    pasted = {"denoiser": 4 * denoiser, "decoder": (4 + 3 * 2 + 1) * coder, "encoder": (4 + 1) * coder}
+    # Two steps that pull, there and back, and two forward only; one more encoding to begin with, and in the finish
+    # three decodings with their gradient.
+    walked = 2 * 2 + 2
+    pasted = {"denoiser": walked * denoiser, "decoder": (walked + 3 * 2 + 1) * coder, "encoder": (walked + 1) * coder}
     assert counted(Networks(Hand(device), None), few("fast")) == nothing | pasted
-    guided = {"denoiser": 4 * denoiser, "decoder": (3 * 2 + 1) * coder, "encoder": coder, "guide": 4 * 2 * coder}
-    assert counted(Networks(Hand(device), Hand(device)), few("fast")) == nothing | guided
+    guided = {"decoder": (3 * 2 + 1) * coder, "encoder": coder, "guide": walked * 2 * coder}
+    assert counted(Networks(Hand(device), Hand(device)), few("fast")) == nothing | guided | {
+        "denoiser": walked * denoiser
+    }
     # Two branches: forward, forward again, the gradient of what went in and that of the weights.
     theirs = {"denoiser": 4 * 2 * 4 * denoiser, "decoder": (4 * 2 + 1) * coder, "encoder": 4 * 2 * coder}
     assert counted(Networks(Theirs(Hand(device)), None), few("reference")) == nothing | theirs  # type: ignore[arg-type]
@@ -82,7 +86,9 @@ def test_what_is_counted_is_what_comes_out_on_paper_part_by_part(device: str) ->
 
 def test_shapes_alone_cost_what_values_do_attention_included(tmp_path: Path) -> None:
     write_tiny_prior(tmp_path)
-    values, shapes = (counted(Networks(load(tmp_path, device), None), few("fast", 16)) for device in ("cpu", "meta"))
+    # Forward only: of attention's gradient more is counted on a CPU.
+    pasted = few("fast", 16).model_copy(update={"paste": 1.0})
+    values, shapes = (counted(Networks(load(tmp_path, device), None), pasted) for device in ("cpu", "meta"))
     assert values == shapes
     assert values["denoiser"] > 0
 

@@ -66,13 +66,12 @@ def test_a_guided_step_is_worked_out_by_hand_with_the_guides_autoencoder_and_end
     torch.testing.assert_close(x[0].flatten(), (full @ (z0 - J.T @ pull)).float(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("paste", [False, True])
-def test_the_priors_own_is_asked_for_start_finish_and_result_alone(paste: bool) -> None:
+@pytest.mark.parametrize("paste", [0, 0.3, 1])
+def test_the_priors_own_is_asked_for_start_finish_and_result_alone(paste: float) -> None:
     prior, guide, operator = correlated(), Small(), left_half()
     y = operator.forward(torch.full((1, 3, SIDE, SIDE), 0.3))
     own, start = counted(prior), torch.zeros(1, 3, SIDE, SIDE)
-    weights = (0, 0) if paste else (0.4, 0.9)
-    how = Guidance(5, *weights, paste=paste, finish=3, enter=0.5)
+    how = Guidance(5, 0.4, 0.9, paste=paste, finish=3, enter=0.5)
     sample(prior, operator, y, [torch.Generator().manual_seed(0)], how, start=start, guide=guide)
     assert guide.asked == {"decode": 5, "encode": 5}
     assert own == {"encode": 1, "decode": 3 + 1}

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,17 @@ from torch import Tensor
 from worker.psld.jpeg import Jpeg
 from worker.psld.operators import Inpaint, MotionBlur, Operator, ReferenceInpaint, downsample, gaussian_blur
 from worker.psld.prior import LatentPrior
-from worker.psld.sampler import REFERENCE, Guidance, NumericalFault, measure, sample
+from worker.psld.sampler import (
+    REFERENCE,
+    Guidance,
+    NumericalFault,
+    draw,
+    guided_step,
+    measure,
+    pasted_step,
+    polish,
+    sample,
+)
 
 SIDE = 4
 N = 3 * SIDE * SIDE
@@ -108,7 +119,7 @@ def test_a_pasted_step_is_the_estimate_with_the_measurement_glued_in_worked_out_
     prior = GaussianPrior(prior.mean, prior.cov, ROTATION, ROTATION.T.contiguous() / 2)
     operator = left_half()
     y = operator.forward(images(prior, 3))
-    x = sample(prior, operator, y, seeded(range(3)), Guidance(1, 0, 0, paste=True))
+    x = sample(prior, operator, y, seeded(range(3)), Guidance(1, 0, 0, paste=1))
 
     D, E = (torch.kron(mixing.double(), torch.eye(SIDE**2)) for mixing in (prior.decoder, prior.encoder))
     A = torch.diag(operator.mask.expand(1, 3, -1, -1).flatten().double())
@@ -125,11 +136,29 @@ def test_pasted_walks_end_with_what_is_kept_and_with_what_belongs_to_it() -> Non
     prior, operator = correlated(), left_half()
     true = images(prior, 200)
     y = operator.forward(true)
-    x = sample(prior, operator, y, seeded(range(200)), Guidance(50, 0, 0, eta=1.0, paste=True))
+    x = sample(prior, operator, y, seeded(range(200)), Guidance(50, 0, 0, eta=1.0, paste=1))
     assert torch.allclose(operator.forward(x), y, atol=1e-3)
     alone = sample(prior, operator, y, seeded(range(200)), Guidance(50, 0, 0, eta=1.0))
     hidden = 1 - operator.mask
     assert ((x - true) * hidden).square().mean() < 0.8 * ((alone - true) * hidden).square().mean()
+
+
+@pytest.mark.parametrize(("paste", "pasted"), [(0, 0), (0.359, 1), (0.36, 2), (0.8, 4), (1, 5)])
+def test_a_walk_pulls_first_and_pastes_in_the_last_share_of_the_time(paste: float, pasted: int) -> None:
+    prior, operator = correlated(), left_half()
+    y = operator.forward(images(prior, 2))
+    guidance = Guidance(5, 0.4, 0.9, eta=1.0, enter=0.9, paste=paste)
+    start = images(prior, 2)
+    x = sample(prior, operator, y, seeded(range(2)), guidance, start=start)
+
+    generators = seeded(range(2))
+    drawn = partial(draw, generators)
+    path = guidance.path(prior.alpha_bar)
+    z = path[0].ab ** 0.5 * prior.encode(start) + (1 - path[0].ab) ** 0.5 * drawn((3, SIDE, SIDE))
+    for done, step in enumerate(path):
+        take = pasted_step if done >= 5 - pasted else guided_step
+        z = take(prior, operator, y, z, step, guidance, drawn)
+    torch.testing.assert_close(x, prior.decode(z))
 
 
 BROAD = 8
@@ -151,7 +180,7 @@ def test_whatever_the_operator_guidance_ends_near_what_was_measured(operator: Op
 
     free = residual(Guidance(200, 0, 0))
     assert (residual(Guidance(200, 0.05, 0.1)) < 0.25 * free).all()
-    assert (residual(Guidance(50, 0, 0, eta=1.0, paste=True)) < 0.25 * free).all()
+    assert (residual(Guidance(50, 0, 0, eta=1.0, paste=1)) < 0.25 * free).all()
 
 
 def test_with_everything_kept_guidance_ends_at_the_measurement() -> None:
@@ -291,6 +320,19 @@ def test_the_longer_the_finish_the_nearer_are_kept_pixels() -> None:
     ]
     assert all((later < earlier).all() for earlier, later in itertools.pairwise(residuals))
     assert (residuals[-1] < 0.1 * residuals[0]).all()
+
+
+def test_the_fewer_pixels_are_kept_around_one_the_less_the_finish_moves_for_it() -> None:
+    prior = correlated()
+    keep = left_half().mask.clone()
+    keep[..., -1, -1] = 1
+    z = torch.zeros(1, 3, SIDE, SIDE)
+    y = keep * (prior.decode(z) + 1)
+    *_, moved = polish(prior, Inpaint(keep), y, z, 3)
+    length = moved.norm(dim=1)[0]
+    assert length[1, 2] == 0
+    # Of the corner's four pixels one is kept; of those in the first column all are.
+    assert length[-1, -1] == pytest.approx(length[1, 0].item() / 2, rel=0.05)
 
 
 def test_during_the_finish_on_step_is_called_as_after_the_last_step_and_may_stop_it() -> None:

@@ -235,7 +235,7 @@ def test_images_much_larger_than_the_canvas_are_told_which_canvas_helps() -> Non
         ({}, None),
         ({"preset": "fast"}, None),
         ({"preset": "fast", "steps": 10}, 20),
-        ({"steps": 20}, 40),
+        ({"steps": 20}, 60),
         ({"preset": "exact", "steps": 50}, 100),
         ({"preset": "exact", "steps": 100}, None),
         ({"enter": 1}, 100),

@@ -169,7 +169,7 @@ def test_a_canvas_that_fits_no_worker_is_refused_where_all_of_them_know_what_fit
     assert estimate(sessions, dataset_id, canvas={"long_side": 512}).long_side == 512
     with pytest.raises(Invalid, match=r"an image of 1024 px with the prior 'builtin'.* is 512 px: choose"):
         estimate(sessions, dataset_id, canvas={"long_side": 1024})
-    fast = {"preset": "fast"}
+    fast = {"preset": "fast", "enter": 0.6}
     assert estimate(sessions, dataset_id, canvas={"long_side": 1024}, sampler=fast).long_side == 1024, "another kind"
     for meter in (small, large):
         meter.largest(key, 0)

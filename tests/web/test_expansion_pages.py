@@ -77,13 +77,13 @@ def test_the_form_makes_the_job_it_says(page: Page, regrow: Client, dataset_id: 
 def test_what_cannot_be_is_said_beside_its_field_and_nothing_is_lost(page: Page, dataset_id: str) -> None:
     open_form(page, dataset_id)
     page.get_by_label("Name").fill("Kept")
-    page.get_by_label("Preset", exact=True).select_option("fast")
+    page.get_by_label("Preset", exact=True).select_option("reference")
     page.get_by_text("All other numbers").click()
-    page.locator("[id='f-sampler.gamma']").fill("0.5")
+    page.locator("[id='f-sampler.enter']").fill("0.5")
     page.get_by_role("button", name="Expand", exact=True).click()
-    expect(page.get_by_role("alert")).to_contain_text("gamma has no part in the preset fast")
+    expect(page.get_by_role("alert")).to_contain_text("the preset reference begins with noise")
     expect(page.get_by_label("Name")).to_have_value("Kept")
-    expect(page.locator("[id='f-sampler.gamma']")).to_have_value("0.5")
+    expect(page.locator("[id='f-sampler.enter']")).to_have_value("0.5")
 
 
 def test_a_pilot_is_a_contact_sheet_whose_columns_can_be_chosen(page: Page, regrow: Client, dataset_id: str) -> None:

@@ -244,7 +244,7 @@ def test_a_sampler_that_gives_nan_fails_the_item_naming_step_and_preset(studio: 
     assert item.error is not None
     assert item.error["type"] == "numerical_fault"
     assert "step 1" in item.error["detail"]
-    assert "balanced@3" in item.error["detail"]
+    assert "balanced@4" in item.error["detail"]
 
 
 def test_the_preset_reference_samples_each_item_alone_and_is_named_when_it_breaks(

@@ -139,7 +139,7 @@ def test_a_canvas_larger_than_the_prior_is_walked_in_tiles_and_one_of_an_older_j
     prior: DiffusersPrior,
 ) -> None:
     side, steps = 144, list[tuple[int, int]]()
-    spec = resolved(canvas={"long_side": side}, sampler={"steps": 10, "finish": 1})
+    spec = resolved(canvas={"long_side": side}, sampler={"steps": 10, "finish": 1, "enter": 0.8})
     picture = np.linspace(-1, 1, side, dtype=np.float32) * np.ones((1, 3, side, 1), dtype=np.float32)
     keep = np.random.default_rng(0).random((1, side, side)) < 0.3
     before = spec.model_copy(update={"native_size": 0, "steps": 1})

@@ -14,7 +14,7 @@ from worker.psld.sampler import Guidance, sample
 from worker.psld.smear import smear
 from worker.psld.tiles import Tiled
 
-COARSE_ENTER = 0.8
+COARSE_ENTER = 0.99
 """Share of the walk at the prior's own size, at most: from pure noise some images get stuck."""
 
 FINE_ENTER = 0.3
@@ -87,7 +87,7 @@ def sample_large(
     second = replace(
         guidance,
         steps=ceil(guidance.steps / guidance.enter * FINE_STEPS * FINE_ENTER),
-        paste=True,
+        paste=1.0,
         enter=FINE_ENTER,
     )
     both = first.steps + second.steps

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import grad
 
@@ -20,8 +21,10 @@ from worker.psld.schedule import Step, reference_walk, walk
 Draw = Callable[[Sequence[torch.Generator], tuple[int, ...]], Tensor]
 Noise = Callable[[tuple[int, ...]], Tensor]
 
-POLISH_RATE = 0.03
-"""How far one step of ``polish`` moves a latent, at most; latents have unit variance."""
+POLISH_RATE = 0.06
+"""How far a step of ``polish`` moves latents, in the root mean square; they have unit variance."""
+
+_POLISH_FIRST, _POLISH_SECOND, _TINY = 0.7, 0.999, 1e-12
 
 
 class NumericalFault(ArithmeticError):
@@ -66,7 +69,8 @@ class Guidance:
     from DDIM (no noise on the way) to DDPM. ``fresh_noise`` is the standard deviation of the noise that the authors'
     code adds to A x0 at each step, in units of the image's [-1, 1]. Without ``denoiser_gradient`` the loss is
     differentiated with respect to z0 instead of z, which spares the denoiser's backward pass (He et al., Manifold
-    Preserving Guided Diffusion, 2023). With ``paste`` there is no loss and no gradient: see ``pasted_step``.
+    Preserving Guided Diffusion, 2023). ``paste`` is the share of the diffusion's time, its end, in which there is no
+    loss and no gradient: see ``pasted_step``.
     ``finish`` is the number of steps of ``polish`` after the walk. ``enter`` is the share of the diffusion's time that
     the ``steps`` walk through, its end: below 1 there should be a start that is nearer to the image than noise.
     ValueError for values outside their range.
@@ -78,7 +82,7 @@ class Guidance:
     eta: float = 0.0
     fresh_noise: float = 0.0
     denoiser_gradient: bool = True
-    paste: bool = False
+    paste: float = 0.0
     finish: int = 0
     enter: float = 1.0
     conventions: Conventions = OURS
@@ -96,10 +100,16 @@ class Guidance:
             raise ValueError(f"finish must not be negative, not {self.finish}")
         if not 0 < self.enter <= 1:
             raise ValueError(f"enter must be above 0 and at most 1, not {self.enter}")
+        if not 0 <= self.paste <= 1:
+            raise ValueError(f"paste must be between 0 and 1, not {self.paste}")
 
     @property
     def pulls(self) -> bool:
         return self.gamma > 0 or self.omega > 0
+
+    def pastes(self, step: Step, alpha_bar: Tensor) -> bool:
+        """Whether it is ``pasted_step`` that takes this step."""
+        return step.t < round(self.paste * len(alpha_bar))
 
     def path(self, alpha_bar: Tensor) -> list[Step]:
         """The steps that are taken. ValueError for more than there are times in the share that is walked."""
@@ -154,10 +164,11 @@ def sample(  # noqa: PLR0913  (each may be left out but the first five)
         return draw(generators, shape).to(prior.device)
 
     path = guidance.path(prior.alpha_bar)
-    z, steps, take = noise(shape), len(path), pasted_step if guidance.paste else guided_step
+    z, steps = noise(shape), len(path)
     if start is not None:
         z = sqrt(path[0].ab) * prior.encode(start) + sqrt(1 - path[0].ab) * z
     for done, step in enumerate(path, start=1):
+        take = pasted_step if guidance.pastes(step, prior.alpha_bar) else guided_step
         z = finite(take(prior, operator, y, z, step, guidance, noise, guide), done)
         if on_step is not None:
             on_step(done, steps)
@@ -254,19 +265,34 @@ def loss(
 
 
 def polish(prior: LatentPrior, operator: Operator, y: Tensor, z: Tensor, steps: int) -> Iterator[Tensor]:
-    """Yield latents ``steps`` times, each a step of Adam nearer to A D(z) = y: the decoder alone, no denoiser.
+    """Yield latents ``steps`` times, each a step nearer to A D(z) = y: the decoder alone, no denoiser.
 
-    What is minimised is the mean square of each row's residual. Adam works on each entry by itself, so rows do not
-    meet. The latents that are yielded are one tensor, which changes.
+    What is minimised is the mean square of each row's residual, by Adam (Kingma and Ba, 2015) with one second moment a
+    row instead of one an entry, which would move latents that next to nothing is known of as far as all others. For
+    the same reason a pixel counts by the square root of the share that is measured around it, within the width of a
+    latent pixel: one that is known alone becomes a bright or dark bead else, as the decoder knows no such detail.
     """
-    z = z.detach().clone().requires_grad_()
-    adam = torch.optim.Adam([z], lr=POLISH_RATE)
-    for _ in range(steps):
+    reach = y.shape[-1] // z.shape[-1]
+    weight = _thickness(operator.measured, reach)
+    z, first, second = z.detach(), torch.zeros_like(z), torch.zeros(len(z), 1, 1, 1, device=z.device)
+    for step in range(1, steps + 1):
+        z = z.detach().requires_grad_()
         with torch.enable_grad():
             r = operator.forward(prior.decode(z)) - y
-            z.grad = grad(r.square().flatten(1).mean(dim=1).sum(), z)[0]
-        adam.step()
-        yield z.detach()
+            (slope,) = grad((weight * r.square()).flatten(1).mean(dim=1).sum(), z)
+        first = _POLISH_FIRST * first + (1 - _POLISH_FIRST) * slope
+        length = slope.square().flatten(1).mean(dim=1).view(-1, 1, 1, 1)
+        second = _POLISH_SECOND * second + (1 - _POLISH_SECOND) * length
+        speed = (second / (1 - _POLISH_SECOND**step)).sqrt().clamp(min=_TINY)
+        z = z.detach() - POLISH_RATE * first / (1 - _POLISH_FIRST**step) / speed
+        yield z
+
+
+def _thickness(measured: Tensor | float, reach: int) -> Tensor | float:
+    """How much a pixel of a mask ``measured`` counts in ``polish``; without a mask, all alike."""
+    if not isinstance(measured, Tensor):
+        return 1.0
+    return F.avg_pool2d(measured.float(), 2 * reach + 1, stride=1, padding=reach, count_include_pad=False).sqrt()
 
 
 def ddim(z0: Tensor, e: Tensor, step: Step, eta: float, n: Tensor | None) -> Tensor:
