@@ -108,6 +108,11 @@ def test_a_resolved_spec_of_before_the_newer_fields_still_reads() -> None:
     assert not read.operator.noise
 
 
+def test_an_older_job_that_pasted_does_so_all_the_way() -> None:
+    old = resolved(sampler={"preset": "fast"}).model_dump(mode="json") | {"paste": True, "enter": 0.6}
+    assert ResolvedSpec.model_validate(old).paste == 1
+
+
 def test_where_no_pixels_are_hidden_balanced_pulls_more_gently_unless_told_otherwise() -> None:
     blur = {"kind": "gaussian_blur"}
     assert (resolved().omega, resolved(operator=blur).omega) == (2.5, 0.6)
