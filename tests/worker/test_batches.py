@@ -47,7 +47,12 @@ def test_each_kind_is_measured_by_itself() -> None:
     batches = Batches(256, Room(12 * GB))
     batches.took(resolved(), 1, 2 * GB)
     batches.halve(resolved("b"), 8)
-    for other in (resolved("b"), resolved(preset="fast"), resolved(prompt="a hand"), resolved(denoiser_gradient=False)):
+    for other in (
+        resolved("b"),
+        resolved(preset="fast", enter=0.6),
+        resolved(prompt="a hand"),
+        resolved(denoiser_gradient=False),
+    ):
         assert batches.limit(other, None) == 1
     assert batches.limit(resolved(steps=77, omega=1), None) == 5
 
