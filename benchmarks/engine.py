@@ -8,9 +8,9 @@ seconds are the median of the rounds, memory the most of them, beyond what the l
 CPU, seconds are the processor's, which other work prolongs least.
 
 A way with more steps than --most is timed with that many and with half as many, and what a step costs is extrapolated;
-so is the finish; but where steps are of two kinds, as of `fast`, all are timed. FLOPs are counted likewise, kind by
-kind, on shapes alone (multiplications and additions; matrix products and convolutions only), so that `--rounds 0`
-prints them in a minute, whatever the size of the prior.
+so is the finish; but where steps are of two kinds, as of `balanced` and `fast`, all are timed. FLOPs are counted
+likewise, kind by kind, on shapes alone (multiplications and additions; matrix products and convolutions only), so that
+`--rounds 0` prints them in a minute, whatever the size of the prior.
 
 `--architecture sd1` takes the true architecture with random weights, and `--guidance-vae taesd` adds a row for each
 preset guided by an autoencoder of that size. `--parts` prints what denoiser, decoder, encoder and guide cost each.

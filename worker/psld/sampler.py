@@ -24,7 +24,10 @@ Noise = Callable[[tuple[int, ...]], Tensor]
 POLISH_RATE = 0.06
 """How far a step of ``polish`` moves latents, in the root mean square; they have unit variance."""
 
-_POLISH_FIRST, _POLISH_SECOND, _TINY = 0.7, 0.999, 1e-12
+_POLISH_FIRST, _POLISH_SECOND = 0.7, 0.999
+"""What the averages of ``polish``, of slopes and of their squares, keep at each step."""
+
+_TINY = 1e-12
 
 
 class NumericalFault(ArithmeticError):
